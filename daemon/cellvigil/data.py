@@ -1,0 +1,264 @@
+"""The values that flow through a frame's life: file -> frame -> cells -> crops -> embeddings -> calls -> record.
+
+Frozen; arrays are made read-only on the way in (`frozen_array`). Every field states its unit, axis order and sentinel.
+This file knows nothing of files, models or threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+U8 = npt.NDArray[np.uint8]
+I16 = npt.NDArray[np.int16]
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+F32 = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+GROUPS = ("alive", "dying", "dead", "artefact", "none")
+"""What a class means for a count; shares divide by the cells in alive, dying and dead."""
+
+UNKNOWN = "unknown"
+"""The state label of a cell that was called unknown; never a class name."""
+
+NEIGHBOURS_KEPT = 5
+"""Reference cells kept a call, for "why"."""
+
+
+def frozen_array(array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> Array:
+    """A read-only view of `array` (converted to `dtype` if need be); the caller's own array stays writable."""
+    view = np.asarray(array, dtype=dtype).view()
+    view.flags.writeable = False
+    return view
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FrameKey:
+    """Which frame this is: stable over restarts, and the same whoever reads the folder."""
+
+    source: str  # the configured source's name
+    experiment: str  # from the source's experiment rule; default: the dated folder
+    plate: str  # the plate's own name, e.g. "Plate 1"
+    well: str  # row letters and column number, not padded: "A1", "P24", "AF48"
+    field: str  # field of view inside the well: "1", "ROI14"
+    timepoint: int  # 0-based ordinal of the acquisition in its series; not the number in the file's name
+
+    @property
+    def series(self) -> tuple[str, str, str]:
+        """Source, experiment and plate: what shares one store, one intensity range and one clock."""
+        return (self.source, self.experiment, self.plate)
+
+    def __str__(self) -> str:
+        return f"{self.source}/{self.experiment}/{self.plate}/{self.well}/{self.field}/t{self.timepoint}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FileStat:
+    """One line of a folder listing."""
+
+    path: str  # relative to the source's folder, with forward slashes
+    size: int  # bytes
+    mtime_ns: int  # the file server's clock, ns since 1970; compared for equality only
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FileRef:
+    """A file as it was when it was read: the identity of work is path, size and digest."""
+
+    path: str  # relative to the source's folder, with forward slashes
+    size: int  # bytes
+    mtime_ns: int  # as listed when it was read
+    digest: str  # sha256 of the bytes, hex
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One field of view at one time, read and decoded."""
+
+    key: FrameKey
+    acquired_at: datetime  # aware, UTC
+    pixels: Array  # (C, Y, X) u8, u16 or f32
+    channels: tuple[str, ...]  # C names, as the microscope spells them
+    pixel_size_um: tuple[float, float]  # (y, x), micrometres
+    files: tuple[FileRef, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pixels", frozen_array(self.pixels))
+        if self.pixels.ndim != 3 or len(self.channels) != self.pixels.shape[0]:
+            raise ValueError(f"pixels {self.pixels.shape} do not fit channels {self.channels}")
+
+    def channel(self, name: str) -> Array:
+        """The (Y, X) plane of one channel. Raises KeyError for a channel the frame does not have."""
+        try:
+            return np.asarray(self.pixels[self.channels.index(name)])
+        except ValueError:
+            raise KeyError(name) from None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cells:
+    """The cells of one frame, numbered 1..n in `labels`; row i of every array is label i + 1. n may be 0."""
+
+    labels: I32  # (Y, X) i32 on the raw frame's grid, 0 = background
+    centroids_px: F32  # (n, 2) f32, y, x in raw pixels
+    boxes_px: I32  # (n, 4) i32 y0, x0, y1, x1 in raw pixels, half-open
+    areas_um2: F32  # (n,) f32, square micrometres
+    touches_edge: Bools  # (n,) bool: the mask reaches the image's border, so the cell is not counted
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "centroids_px", "boxes_px", "areas_um2", "touches_edge"):
+            object.__setattr__(self, name, frozen_array(getattr(self, name)))
+
+    def __len__(self) -> int:
+        return len(self.areas_um2)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crops:
+    """The cells' pictures, one a cell, in the cells' order, at the index's scale."""
+
+    pixels: U8  # (n, H, W, C) u8; C is 1 (grey) or 3 (red, green, blue)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pixels", frozen_array(self.pixels))
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+Embeddings = Mapping[str, F32]
+"""One (n, d_e) f32 block an encoder, by the encoder's name; rows in the cells' order."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calls:
+    """What each cell was called, and how sure. Rows in the cells' order."""
+
+    best_ids: I16  # (n,) i16 class ids of the index, never -1
+    unknown: Bools  # (n,) bool: rejected; counts as `unknown`, not as its best class
+    unknown_reason: tuple[str, ...]  # n entries, "" where not unknown
+    probabilities: F32  # (n, classes) f32, the calibrated probability; all NaN until the index was calibrated
+    vote_share: F32  # (n, classes) f32, class-weighted, rows sum to 1
+    entropy: F32  # (n,) f32 in [0, 1]: H / log k at the k that was used; a stopping rule, not a confidence
+    k: I32  # (n,) i32 neighbours used
+    novelty_p: F32  # (n,) f32 in (0, 1]: conformal p-value of belonging to the best class; NaN if the index has none
+    agreement: F32  # (n,) f32 in [0, 1]: share of the index's members that voted for the best class; 1 with one member
+    neighbours: I32  # (n, 5) i32 reference cell ids, nearest first; -1 where the index has fewer
+    bundle_sha256: str  # the index that called
+
+    def __post_init__(self) -> None:
+        names = ("best_ids", "unknown", "probabilities", "vote_share", "entropy", "k")
+        for name in (*names, "novelty_p", "agreement", "neighbours"):
+            object.__setattr__(self, name, frozen_array(getattr(self, name)))
+
+    def __len__(self) -> int:
+        return len(self.best_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Image quality of one frame's segmentation channel; dimensionless ratios unless said."""
+
+    focus: float  # sharpness, comparable inside one plate; 0 = flat
+    saturated: float  # share of pixels at the range's top, 0..1
+    dark: float  # share of pixels at the range's bottom, 0..1
+    coverage: float  # share of the image covered by cell masks, 0..1
+    excluded: str = ""  # why the frame is left out of the gauges: "focus", "exposure", "coverage"; "" = it counts
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What a series' first frames fixed for all later ones; journaled, so that a restart measures with the same ruler."""
+
+    intensity: tuple[float, float]  # raw values that become 0 and 255
+    focus: float  # median `Quality.focus` of those frames; limits are shares of it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Record:
+    """Everything that one frame leaves behind: what `store.append` commits."""
+
+    frame: Frame
+    cells: Cells
+    embeddings: Embeddings
+    calls: Calls
+    quality: Quality
+    provenance: Mapping[str, str]  # "index", "config": sha256; "encoder:<name>": sha256; "version": cellvigil's
+    stage_seconds: Mapping[str, float]  # stage name -> seconds spent
+    classes: tuple[str, ...]  # the index's class names by id
+    groups: Mapping[str, str]  # class name -> one of GROUPS
+    missing_channels: tuple[str, ...] = ()  # required channels that never came (the frame timed out)
+    revision: int = 0  # 0 = first; a rewritten file makes the next revision of the same key
+
+
+@dataclass(frozen=True, slots=True)
+class IntensityRule:
+    """How raw values become 0..255. Never from one frame alone: a curve must not move with its own exposure."""
+
+    kind: str = "percentiles"  # "range": the two values below; "percentiles": of the plate's first frames
+    low: float = 0.1  # raw value, or percentile 0..100
+    high: float = 99.9  # raw value, or percentile 0..100
+    frames: int = 4  # percentiles only: how many first frames of the plate are pooled (fewer if fewer are there)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaheRule:
+    """Contrast-limited adaptive histogram equalisation, applied after the intensity map and the scaling."""
+
+    clip: float = 2.0  # OpenCV's clip limit
+    tile_um: float = 50.0  # side of a tile, micrometres
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRule:
+    """How a cell's picture is made; part of an index's manifest, so that live and reference cells pass the same steps.
+
+    Order: intensity map, scale to `pixel_size_um`, CLAHE, crop `crop_um` around the mask's centre, resize to the encoder's
+    input.
+    """
+
+    pixel_size_um: float = 0.322  # micrometres a pixel, both axes (the papers: Lionheart at 20x)
+    crop_um: float = 72.0  # side of the square crop, micrometres (the papers: 224 px at 0.322 um)
+    intensity: IntensityRule = field(default_factory=IntensityRule)
+    clahe: ClaheRule | None = None
+    colour: str = "grey"  # "grey" (replicated to the encoder's channels) or "rgb"
+    mask: bool = False  # blank everything outside the cell's own mask with the crop's border value
+    pad: str = "reflect"  # at the image's border: "reflect" or "edge"
+    frame_normalised: bool = True  # False: built from ready-made single-cell images; not comparable with live frames
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What a source's name rule reads out of one path, before anything is opened."""
+
+    experiment: str
+    plate: str
+    well: str
+    field: str
+    number: int  # the time number in the name, as written; -1 where the name has none
+    folder: str  # the dated folder (or the image's folder): orders the parts of a series; "" at the root
+    channel: str  # "" where the name does not say
+    z: int | None  # slice number, None where there is none
+    derived: str  # "Stitched", "Tsf", ... for an image computed from others; "" for a raw one
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plane:
+    """One image file, decoded."""
+
+    pixels: Array  # (C, Y, X); (Z, Y, X) stacks are already reduced by the source's z rule
+    channels: tuple[str, ...]  # C names; "" where the file does not say
+    pixel_size_um: tuple[float, float] | None  # (y, x); None where the file does not say
+    acquired_at: datetime | None  # aware, UTC; None where the file does not say
+    elapsed_ms: float | None = None  # since the series began, by the microscope's own clock; None where unknown
+    number: int | None = None  # 0-based time index by the metadata; None where unknown
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pixels", frozen_array(self.pixels))

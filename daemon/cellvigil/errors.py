@@ -1,0 +1,77 @@
+"""Every error a user can meet, classed by what the caller does next.
+
+An error says what happened, where, and what to do. `reason` is a short code that is safe as a metric label
+and as a quarantine entry; the message is for a person.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class CellvigilError(Exception):
+    """Something a person must know about. `str()` gives one line: what, where, and what to do."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str | Path = "", hint: str = "") -> None:
+        self.what = what
+        self.where = str(where)
+        self.hint = hint
+        super().__init__(what, str(where), hint)
+
+    def __str__(self) -> str:
+        place = f" ({self.where})" if self.where else ""
+        todo = f"; {self.hint}" if self.hint else ""
+        return f"{self.what}{place}{todo}"
+
+
+class UsageError(CellvigilError):
+    """A wrong command line, configuration or argument: nothing was done, the user mends the call. Exit code 2."""
+
+    exit_code = 2
+
+
+class BundleError(CellvigilError):
+    """An encoder bundle or a reference index is missing, incomplete, or not what its hashes say: refuse to use it."""
+
+
+class DeviceError(CellvigilError):
+    """The device that was asked for cannot be had, or failed while it worked."""
+
+
+class StoreError(CellvigilError):
+    """The store cannot be written or read as it should: stop writing, keep what is there."""
+
+
+class BadFile(CellvigilError):
+    """One file can never become a frame as it is: quarantine it under `reason` and go on.
+
+    Reasons: see `REASONS`. A file that may only need more time raises `NotYet` instead.
+    """
+
+    def __init__(self, reason: str, what: str, *, where: str | Path = "", hint: str = "") -> None:
+        if reason not in REASONS:
+            raise ValueError(f"unknown quarantine reason {reason!r}; add it to errors.REASONS")
+        self.reason = reason
+        super().__init__(what, where=where, hint=hint)
+
+
+class NotYet(CellvigilError):
+    """The file is still being written (or cannot be opened just now): ask again at the next scan."""
+
+
+REASONS: dict[str, str] = {
+    "empty": "the file has no bytes",
+    "truncated": "the file ends before its format says it should",
+    "unreadable": "the file does not open, or its format is broken",
+    "wrong_type": "the content is not the format that the name promises",
+    "bad_name": "the name does not fit the source's pattern",
+    "bad_metadata": "the metadata contradicts itself or is unsafe (a DTD, an entity)",
+    "no_pixel_size": "neither the file nor the configuration says how large a pixel is",
+    "geometry_changed": "the image size, depth or channels differ from the plate's earlier frames",
+    "too_large": "the image or archive is larger than the configured limits",
+    "too_many_cells": "more cells than one frame can hold in the store",
+    "incomplete": "the segmentation channel never came",
+    "failed": "a stage failed on this frame again and again; the traceback is kept",
+}

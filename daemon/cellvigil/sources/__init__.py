@@ -1,0 +1,1 @@
+"""What each microscope writes: one small module a format; names, metadata and pixels, nothing else."""

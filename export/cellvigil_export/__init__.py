@@ -1,0 +1,1 @@
+"""Checkpoints become encoder bundles (ONNX): the only place for torch and transformers."""

@@ -1,0 +1,1 @@
+"""Labelled cells become reference indexes: build, evaluate, show."""
