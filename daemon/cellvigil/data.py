@@ -175,7 +175,7 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What a series' first frames fixed for all later ones; journaled, so that a restart measures with the same ruler."""
+    """What a series' first frames fixed for all later ones; journaled: a restart measures with the same ruler."""
 
     intensity: tuple[float, float]  # raw values that become 0 and 255
     focus: float  # median `Quality.focus` of those frames; limits are shares of it
@@ -220,8 +220,8 @@ class ClaheRule:
 class ImageRule:
     """How a cell's picture is made; part of an index's manifest, so that live and reference cells pass the same steps.
 
-    Order: intensity map, scale to `pixel_size_um`, CLAHE, crop `crop_um` around the mask's centre, resize to the encoder's
-    input.
+    Order: intensity map, scale to `pixel_size_um`, CLAHE, crop `crop_um` around the mask's centre, resize to the
+    encoder's input size.
     """
 
     pixel_size_um: float = 0.322  # micrometres a pixel, both axes (the papers: Lionheart at 20x)
