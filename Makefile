@@ -1,0 +1,63 @@
+# Two commands from a fresh clone: `make demo` and `make test`. Each makes its own .venv and is quick the second time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXPORT_VENV := .venv-export
+PIP := pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test test-export lint bench clean help
+
+help:  ## say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/.demo  ## rehearse an assay, index it, count its cells and compare with the truth (3 minutes)
+	@echo "== the main job: a simulated microscope writes, cellvigil counts =="
+	$(BIN)/cellvigil demo --out demo
+
+test: $(VENV)/.test  ## the tests (5 minutes, no GPU, no torch)
+	@echo "== tests =="
+	$(BIN)/pytest
+
+test-export: $(EXPORT_VENV)/.ready  ## the tests that need torch and transformers
+	@echo "== export tests (torch) =="
+	$(EXPORT_VENV)/bin/pytest -m export
+
+lint: $(VENV)/.lint  ## style, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.test  ## speed and memory, medians, as ratios in one run
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove what make made
+	rm -rf $(VENV) $(EXPORT_VENV) demo
+
+$(BIN)/python:
+	@echo "== making $(VENV) with $(PYTHON) =="
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cellvigil needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	@echo "== installing cellvigil (CPU) and what the demo draws with =="
+	$(BIN)/$(PIP) -e '.[cpu,demo]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	@echo "== installing cellvigil (CPU) and what the tests need =="
+	$(BIN)/$(PIP) -e '.[cpu,test]'
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.test
+	@echo "== installing the linters =="
+	$(BIN)/$(PIP) -e '.[cpu,test,lint]'
+	@touch $@
+
+# torch first, alone and at this version: later or other packages would bring gigabytes of CUDA.
+$(EXPORT_VENV)/.ready: pyproject.toml
+	@echo "== making $(EXPORT_VENV) with torch (CPU) =="
+	$(PYTHON) -m venv $(EXPORT_VENV)
+	$(EXPORT_VENV)/bin/$(PIP) torch==2.13.0
+	$(EXPORT_VENV)/bin/$(PIP) -e '.[cpu,test,export]'
+	@touch $@
