@@ -1,0 +1,199 @@
+"""`cellvigil check`: everything that can be known before the assay starts, found out without touching anything.
+
+Promise 8 of DESIGN.md: it says whether this machine keeps up (wells x fields x cells / interval against the cells a
+second that it measures) and refuses above `limits.max_load`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cellvigil import config, watch
+from cellvigil.data import FileStat
+from cellvigil.encoder import Encoder
+from cellvigil.errors import BadFile, CellvigilError, NotYet
+from cellvigil.service.opening import Bundles, Kitchen, open_bundles, open_kitchen, warnings_of
+from cellvigil.sources.protocol import SourceFormat
+from cellvigil.sources.registry import format_of
+from cellvigil.store.lock import LOCK
+
+_MEASURE_S = 0.4
+_NAMES_SHOWN = 3
+_ENOUGH = 5000  # listed files that tell whether names fit
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    level: str  # "ok", "warn" or "fail"
+    subject: str  # what was looked at
+    text: str  # what was found, and what to do
+
+    def __str__(self) -> str:
+        return f"{self.level:4}  {self.subject:12}  {self.text}"
+
+    def as_dict(self) -> dict[str, str]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def check(settings: config.Config, *, force: bool = False) -> list[Finding]:
+    """Look at everything; never raises for what it finds, and never writes."""
+    findings = [Finding("ok", "config", f"valid, {settings.sha256[:12]}")]
+    for source in settings.sources:
+        findings += _source(source, settings)
+    try:
+        bundles = open_bundles(settings, rehash=True)
+        findings += _bundles(bundles)
+        kitchen = open_kitchen(settings, bundles)
+        findings.append(_device(kitchen, settings))
+        findings.append(_capacity(settings, kitchen, force=force))
+    except CellvigilError as error:
+        findings.append(Finding("fail", "encoders", str(error)))
+    findings.append(_store(settings.store.path))
+    findings.append(_port(settings.metrics))
+    return findings
+
+
+def _source(source: config.Source, settings: config.Config) -> Iterator[Finding]:
+    subject = source.name
+    fmt = format_of(source, settings.limits)
+    try:
+        listing = watch.scan(source.path, fmt.suffixes)
+    except CellvigilError as error:
+        yield Finding("fail", subject, str(error))
+        return
+    if not listing:
+        yield Finding("ok", subject, f"{source.path} is there and holds no image yet: names and scale not tried")
+        return
+    good, bad = _names(fmt, listing[:_ENOUGH])
+    if bad:
+        shown = "; ".join(bad[:_NAMES_SHOWN])
+        level = "warn" if good else "fail"
+        yield Finding(level, subject, f"{len(bad)} of {len(listing)} names do not fit kind {source.kind}: {shown}")
+    if good:
+        yield Finding("ok", subject, f"{len(good)} images in {source.path} fit kind {source.kind}")
+        yield _sample(source, fmt, good)
+
+
+def _names(fmt: SourceFormat, listing: list[FileStat]) -> tuple[list[FileStat], list[str]]:
+    good: list[FileStat] = []
+    bad: list[str] = []
+    for stat in listing:
+        try:
+            if fmt.sight(stat.path) is not None:
+                good.append(stat)
+        except BadFile as error:
+            bad.append(str(error))
+    return good, bad
+
+
+def _sample(source: config.Source, fmt: SourceFormat, good: list[FileStat]) -> Finding:
+    """Read the first image that is whole: its scale, and whether the channel is one the source has."""
+    for stat in good[:20]:
+        try:
+            fmt.finished(source.path, stat.path)
+            part = fmt.expand(source.path, stat)[0]
+            plane = fmt.read(source.path, part.path)
+        except NotYet:
+            continue
+        except BadFile as error:
+            return Finding("warn", source.name, f"the first image cannot be read: {error}")
+        scale = source.pixel_size_um or plane.pixel_size_um
+        if scale is None:
+            return Finding("fail", source.name, f"{stat.path} carries no pixel size: set sources[].pixel_size_um")
+        shape = " x ".join(str(side) for side in plane.pixels.shape[1:])
+        return Finding("ok", source.name, f"an image is {shape} pixels of {scale[0]:.4f} x {scale[1]:.4f} um")
+    return Finding("warn", source.name, "no image is finished yet: scale not tried")
+
+
+def _bundles(bundles: Bundles) -> Iterator[Finding]:
+    for name, index in bundles.indexes.items():
+        counts = ", ".join(f"{c} {n}" for c, n in zip(index.classes, index.class_counts, strict=True))
+        yield Finding("ok", "index", f"{name}: {index.name} {index.sha256[:12]} ({counts})")
+    for bundle in bundles.encoders.values():
+        yield Finding("ok", "encoder", f"{bundle.name} {bundle.sha256[:12]}, hashes verified")
+    for text in warnings_of(bundles):
+        yield Finding("warn", "index", text)
+
+
+def _device(kitchen: Kitchen, settings: config.Config) -> Finding:
+    note = f": {kitchen.device_note}" if kitchen.device_note else ""
+    asked = settings.encoder.device
+    level = "warn" if asked == "auto" and kitchen.provider == "cpu" else "ok"
+    return Finding(level, "device", f"{kitchen.provider} (asked for {asked}){note}")
+
+
+def _capacity(settings: config.Config, kitchen: Kitchen, *, force: bool) -> Finding:
+    paced = [source for source in settings.sources if source.interval_s is not None]
+    seconds = {name: seconds_per_cell(encoder, settings.encoder.batch) for name, encoder in kitchen.encoders.items()}
+    load = 0.0
+    for source in paced:
+        cells = source.expect.wells * source.expect.fields * source.expect.cells
+        a_cell = sum(seconds[encoder.name] for encoder in kitchen.recipes[source.name].encoders)
+        load += cells * a_cell / (source.interval_s or np.inf)
+    speed = 1 / max(sum(seconds.values()), 1e-9)
+    if len(paced) < len(settings.sources):
+        text = f"{speed:.0f} cells a second; set sources[].interval_s and .expect to learn whether that is enough"
+        return Finding("warn", "capacity", text)
+    text = f"{speed:.0f} cells a second measured; the configured assay needs {load:.0%} of that"
+    if load <= settings.limits.max_load:
+        return Finding("ok", "capacity", text)
+    hint = f" (limit {settings.limits.max_load:.0%}): fewer fields, a longer interval, a GPU, or --force"
+    return Finding("warn" if force else "fail", "capacity", text + hint)
+
+
+def seconds_per_cell(encoder: Encoder, batch: int) -> float:
+    """Seconds that the encoder takes for one cell in full batches, measured now for a fraction of a second."""
+    side = encoder.input_size
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, side, side, encoder.channels), dtype=np.uint8)
+    encoder.embed(pixels[:1])
+    best = np.inf
+    until = time.perf_counter() + _MEASURE_S
+    while True:
+        start = time.perf_counter()
+        encoder.embed(pixels)
+        end = time.perf_counter()
+        best = min(best, (end - start) / batch)
+        if end >= until:
+            return float(best)
+
+
+def _store(path: Path) -> Finding:
+    nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not os.access(nearest, os.W_OK):
+        return Finding("fail", "store", f"{nearest} cannot be written by this user")
+    if (path / LOCK).exists() and _held(path / LOCK):
+        return Finding("fail", "store", f"another process writes {path}: stop it, or give store.path another folder")
+    free = shutil.disk_usage(nearest).free
+    return Finding("ok", "store", f"{path}, {free / 1e9:.0f} GB free")
+
+
+def _held(lock: Path) -> bool:
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def _port(metrics: config.Metrics) -> Finding:
+    with socket.socket() as door:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            door.bind((metrics.listen, metrics.port))
+        except OSError as error:
+            text = f"cannot listen on {metrics.listen}:{metrics.port}: {error.strerror}; set metrics.port to a free one"
+            return Finding("fail", "metrics", text)
+    return Finding("ok", "metrics", f"http://{metrics.listen}:{metrics.port}/metrics is free")

@@ -1,0 +1,148 @@
+"""One frame's way from pixels to calls, as plain functions: no files, no threads, no store.
+
+    frame -> analysis image -> cells -> crops -> (encoder, batched by the service) -> neighbours -> calls -> record
+
+The order of the image steps is the index's image rule; see `data.ImageRule`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cellvigil import config, decide, neighbours, normalize, quality, segment
+from cellvigil.bundle.index import ReferenceIndex
+from cellvigil.data import F32, U8, Baseline, Calls, Cells, Crops, Embeddings, Frame, Quality, Record
+from cellvigil.encoder import Encoder
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recipe:
+    """What turns the frames of one source into calls; the same for every frame of a run."""
+
+    channel: str  # the segmentation channel's name; "" = the first
+    index: ReferenceIndex
+    encoders: tuple[Encoder, ...]  # in the index's order
+    search: neighbours.Search
+    settings: decide.Settings
+    segmenter: segment.Segmenter
+    limits: config.Response
+    provenance: Mapping[str, str]  # see data.Record
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A frame that only waits for the encoder."""
+
+    frame: Frame
+    cells: Cells
+    crops: Mapping[int, Crops]  # by the side in pixels that an encoder takes
+    quality: Quality
+    stage_seconds: Mapping[str, float]
+
+
+class Stopwatch:
+    """Seconds spent a stage, by name."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._last = clock()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        """Book the time since the last lap on `stage`."""
+        now = self._clock()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
+
+
+def image_of(frame: Frame, recipe: Recipe, intensity: tuple[float, float]) -> normalize.AnalysisImage:
+    """The frame's segmentation channel as the index's image rule wants it."""
+    return normalize.analysis_image(frame, recipe.channel, recipe.index.image_rule, intensity)
+
+
+def baseline_of(frames: Sequence[Frame], recipe: Recipe) -> Baseline:
+    """What the first frames of a series fix for all later ones: the intensity range and the usual sharpness.
+
+    Raises ValueError without a frame; BadFile as the image steps do.
+    """
+    if not frames:
+        raise ValueError("a baseline needs at least one frame")
+    rule = recipe.index.image_rule
+    intensity = normalize.intensity_range([normalize.plane_of(f, recipe.channel) for f in frames], rule.intensity)
+    sharpness = [prepare(f, recipe, Baseline(intensity, 0.0)).quality.focus for f in frames]
+    return Baseline(intensity, float(np.median(sharpness)))
+
+
+def prepare(frame: Frame, recipe: Recipe, baseline: Baseline) -> Prepared:
+    """Find the cells of a frame and cut out their pictures: everything before the encoder."""
+    watch = Stopwatch()
+    rule = recipe.index.image_rule
+    image = image_of(frame, recipe, baseline.intensity)
+    watch.lap("normalize")
+    labels = recipe.segmenter(normalize.grey(image), image.pixel_size_um)
+    cells = segment.cells_from_labels(
+        labels, frame.pixels.shape[1:], frame.pixel_size_um, edge_margin_um=recipe.limits.edge_margin_um
+    )
+    watch.lap("segment")
+    own = cells.labels if rule.mask else None
+    crops = {
+        size: normalize.crops(image, cells.centroids_px, rule, size=size, labels=own)
+        for size in sorted({encoder.input_size for encoder in recipe.encoders})
+    }
+    watch.lap("crop")
+    measured = quality.measure(normalize.plane_of(frame, recipe.channel), cells, baseline.intensity)
+    judged = quality.judge(measured, baseline.focus, recipe.limits)
+    watch.lap("quality")
+    return Prepared(frame, cells, crops, judged, watch.seconds)
+
+
+def embed(batch: Sequence[Prepared], recipe: Recipe) -> list[Embeddings]:
+    """Embed the cells of several frames in one go, so that small frames fill the encoder's batches."""
+    ends = np.cumsum([len(prepared.cells) for prepared in batch])[:-1]
+    blocks: dict[str, list[F32]] = {}
+    for encoder in recipe.encoders:
+        pixels: U8 = np.concatenate([prepared.crops[encoder.input_size].pixels for prepared in batch])
+        blocks[encoder.name] = np.split(encoder.embed(pixels), ends)
+    return [{name: parts[i] for name, parts in blocks.items()} for i in range(len(batch))]
+
+
+def call(embeddings: Embeddings, recipe: Recipe) -> Calls:
+    """Look the cells up among the reference cells and decide what each one is."""
+    needed = decide.neighbours_needed(recipe.index, recipe.settings)
+    near = recipe.search.nearest(embeddings, needed)
+    return decide.call(near.ids, near.distances, recipe.index, recipe.settings)
+
+
+def record(
+    prepared: Prepared,
+    embeddings: Embeddings,
+    calls: Calls,
+    recipe: Recipe,
+    *,
+    stage_seconds: Mapping[str, float],
+    missing_channels: tuple[str, ...] = (),
+    revision: int = 0,
+) -> Record:
+    """Everything that the frame leaves behind, ready for the store."""
+    return Record(
+        frame=prepared.frame,
+        cells=prepared.cells,
+        embeddings=embeddings,
+        calls=calls,
+        quality=prepared.quality,
+        provenance=recipe.provenance,
+        stage_seconds={**prepared.stage_seconds, **stage_seconds},
+        classes=recipe.index.classes,
+        groups=recipe.index.groups,
+        missing_channels=missing_channels,
+        revision=revision,
+    )
+
+
+def with_stage(prepared: Prepared, stage: str, seconds: float) -> Prepared:
+    """The same, with the time of a stage that came before."""
+    return replace(prepared, stage_seconds={stage: seconds, **prepared.stage_seconds})

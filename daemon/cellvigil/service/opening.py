@@ -1,0 +1,122 @@
+"""Opens the encoders and the indexes that a configuration names, verified, and makes each source's recipe of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellvigil import __version__, config, decide, segment
+from cellvigil.bundle.encoder import EncoderBundle, open_encoder
+from cellvigil.bundle.files import MANIFEST
+from cellvigil.bundle.index import ReferenceIndex, check_encoders, index_folder, open_index
+from cellvigil.encoder import Encoder, open_session
+from cellvigil.errors import BundleError, UsageError
+from cellvigil.neighbours import Search
+from cellvigil.pipeline import Recipe
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundles:
+    """What stands on the disk, verified, before anything runs."""
+
+    indexes: Mapping[str, ReferenceIndex]  # by source
+    encoders: Mapping[str, EncoderBundle]  # by name: those that some index needs
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kitchen:
+    """What is loaded and ready to work."""
+
+    recipes: Mapping[str, Recipe]  # by source
+    encoders: Mapping[str, Encoder]  # by name
+    provider: str  # "cpu", "cuda" or "tensorrt"
+    device_note: str  # why the provider is not the one that was hoped for; "" where it is
+
+
+def open_bundles(settings: config.Config, *, rehash: bool = False) -> Bundles:
+    """Open and verify every index and encoder that the sources need.
+
+    With `rehash` every file is hashed anew; otherwise files verified before are remembered in the state folder.
+    Raises BundleError for one that is missing, altered, or does not belong to the other.
+    """
+    memory = None if rehash else settings.state_dir / "verified.json"
+    indexes: dict[str, ReferenceIndex] = {}
+    encoders: dict[str, EncoderBundle] = {}
+    for source in settings.sources:
+        index = open_index(_index_folder(source, settings), memory=memory)
+        for needed in index.encoders:
+            folder = settings.encoder.path / needed.name
+            if needed.name not in encoders and (folder / MANIFEST).is_file():
+                encoders[needed.name] = open_encoder(folder, memory=memory)
+        check_encoders(index, encoders.values())
+        indexes[source.name] = index
+    return Bundles(indexes, encoders)
+
+
+def warnings_of(bundles: Bundles) -> list[str]:
+    """What a person should know about these indexes before trusting a count."""
+    return [
+        f"source {source}: index {index.name} was built from ready-made single-cell images, not from frames: "
+        "live cells pass through other steps, so its calls are not to be trusted; build one with --coco"
+        for source, index in bundles.indexes.items()
+        if not index.image_rule.frame_normalised
+    ]
+
+
+def open_kitchen(settings: config.Config, bundles: Bundles) -> Kitchen:
+    """Load every encoder on the configured device and make the sources' recipes.
+
+    Raises DeviceError if the device cannot be had, BundleError if an encoder fails its golden pair, UsageError for
+    overrides that contradict themselves.
+    """
+    wanted = settings.encoder
+    if wrong := [b.name for b in bundles.encoders.values() if b.precision != wanted.precision]:
+        raise UsageError(
+            f"encoder.precision is {wanted.precision}, but {', '.join(wrong)} is not",
+            where="encoder.precision",
+            hint="export the encoder in that precision, or change the key",
+        )
+    encoders = {
+        name: open_session(bundle, device=wanted.device, threads=wanted.threads, batch=wanted.batch)
+        for name, bundle in bundles.encoders.items()
+    }
+    recipes = {
+        source.name: _recipe(source, settings, bundles.indexes[source.name], encoders) for source in settings.sources
+    }
+    first = next(iter(encoders.values()))
+    return Kitchen(recipes, encoders, first.provider, first.device_note)
+
+
+def _index_folder(source: config.Source, settings: config.Config) -> Path:
+    folder = index_folder(source.index, settings.classify.indexes)
+    if not (folder / MANIFEST).is_file():
+        known = sorted(path.parent.name for path in settings.classify.indexes.glob(f"*/{MANIFEST}"))
+        raise BundleError(
+            f"source {source.name} names index {source.index!r}, which is not there",
+            where=folder,
+            hint=f"there are: {', '.join(known)}" if known else "build one with `cellvigil-index build`",
+        )
+    return folder
+
+
+def _recipe(
+    source: config.Source, settings: config.Config, index: ReferenceIndex, encoders: Mapping[str, Encoder]
+) -> Recipe:
+    overrides = settings.classify
+    used = tuple(encoders[needed.name] for needed in index.encoders)
+    return Recipe(
+        channel=source.channels.segment,
+        index=index,
+        encoders=used,
+        search=Search.over(index),
+        settings=decide.Settings.of(index, k_min=overrides.k_min, k_max=overrides.k_max, threshold=overrides.threshold),
+        segmenter=segment.opencv_segmenter(settings.segment),
+        limits=settings.response,
+        provenance={
+            "version": __version__,
+            "config": settings.sha256,
+            "index": index.sha256,
+            **{f"encoder:{encoder.name}": encoder.bundle.sha256 for encoder in used},
+        },
+    )
