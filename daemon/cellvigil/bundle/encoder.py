@@ -1,0 +1,115 @@
+"""An encoder bundle on disk: the model, what it takes and gives, and a golden pair to try it against.
+
+    encoders/<name>/  manifest.json  model.onnx (+ model.onnx.data)  golden_input.npy  golden_output.npy
+
+This file reads and verifies; `cellvigil_export` writes, `cellvigil.encoder` runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellvigil.bundle.files import MANIFEST, bundle_sha256, read_manifest, verify
+from cellvigil.data import F32, U8, Array, frozen_array
+from cellvigil.errors import BundleError
+
+KIND = "encoder"
+SCHEMA_VERSION = 1
+MODEL = "model.onnx"
+GOLDEN_INPUT = "golden_input.npy"
+GOLDEN_OUTPUT = "golden_output.npy"
+INPUT_NAME = "pixels"
+OUTPUT_NAME = "features"
+
+_IDENTITY = ("name", "precision", "input", "input_size", "channels", "dimension")
+"""What of the manifest, beside the model's own files, decides which numbers come out."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncoderBundle:
+    """A verified encoder bundle."""
+
+    folder: Path
+    name: str
+    sha256: str  # which encoder this is, see `encoder_sha256`: indexes and records name it
+    model_path: Path
+    input_size: int  # side of the square input, pixels
+    channels: int  # of the input
+    dimension: int  # of the vector
+    precision: str  # "fp32", "fp16" or "int8"
+    manifest: Mapping[str, Any]
+
+    def golden_input(self) -> U8:
+        """The golden images, (n, side, side, channels) u8. Raises BundleError if the file is not that."""
+        side = self.input_size
+        return _golden(self.folder / GOLDEN_INPUT, np.uint8, (side, side, self.channels))
+
+    def golden_output(self) -> F32:
+        """The vectors that the exporter got for them, (n, dimension) f32. Raises BundleError if they are not that."""
+        return _golden(self.folder / GOLDEN_OUTPUT, np.float32, (self.dimension,))
+
+
+def encoder_sha256(manifest: Mapping[str, Any]) -> str:
+    """Which encoder a manifest describes: a hash of its model's files and of what goes in and comes out.
+
+    Tool versions, parity figures and the golden pair are left out: they differ in the last digit from machine to
+    machine, and an index that was built on one must open on the next, with the same weights exported there.
+    """
+    files = {name: entry for name, entry in manifest["files"].items() if name.startswith(MODEL)}
+    return bundle_sha256({**{key: manifest[key] for key in _IDENTITY}, "files": files})
+
+
+def open_encoder(folder: Path, *, memory: Path | None = None) -> EncoderBundle:
+    """The encoder bundle in `folder`, every file's size and sha256 checked.
+
+    `memory` is a JSON file in the state folder that remembers what was hashed before (see `files.verify`).
+    Raises BundleError if the bundle is missing, incomplete, damaged, or of a later schema than this version reads.
+    """
+    manifest = read_manifest(folder, KIND)
+    bundle = _described(folder, manifest)
+    _check_listed(folder, manifest["files"])
+    verify(folder, manifest, memory=memory)
+    return bundle
+
+
+def _described(folder: Path, manifest: Mapping[str, Any]) -> EncoderBundle:
+    """The bundle as its manifest describes it, nothing hashed yet."""
+    where = folder / MANIFEST
+    version = manifest.get("schema_version")
+    if version != SCHEMA_VERSION:
+        hint = "export the encoder again, or update cellvigil"
+        raise BundleError(f"schema version {version} is not {SCHEMA_VERSION}", where=where, hint=hint)
+    try:
+        sizes = (manifest["input_size"], manifest["channels"], manifest["dimension"])
+        ends = (manifest["input"]["name"], manifest["input"]["dtype"], manifest["output"]["name"], manifest["dtype"])
+        name, precision, identity = manifest["name"], manifest["precision"], encoder_sha256(manifest)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"the manifest is incomplete: {error}", where=where, hint="export it again") from None
+    if ends != (INPUT_NAME, "uint8", OUTPUT_NAME, "float32") or any(type(n) is not int or n < 1 for n in sizes):
+        raise BundleError("the manifest does not describe an image encoder", where=where, hint="export it again")
+    return EncoderBundle(folder, str(name), identity, folder / MODEL, *sizes, str(precision), manifest)
+
+
+def _check_listed(folder: Path, files: Mapping[str, Any]) -> None:
+    """Nothing that a reader opens may be outside the manifest's list, or its hash would prove nothing."""
+    opened = {path.name for path in folder.glob(f"{MODEL}*")} | {MODEL, GOLDEN_INPUT, GOLDEN_OUTPUT}
+    if unlisted := sorted(opened - files.keys()):
+        raise BundleError(f"the manifest does not list {', '.join(unlisted)}", where=folder, hint="export it again")
+    for name, entry in files.items():
+        if not isinstance(entry, dict) or not {"size", "sha256"} <= entry.keys():
+            raise BundleError(f"the manifest's entry for {name} lacks its size or sha256", where=folder)
+
+
+def _golden(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> Array:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BundleError(f"the golden pair cannot be read: {error}", where=path, hint="export it again") from None
+    if array.dtype != dtype or array.shape[1:] != shape or not len(array):
+        raise BundleError("the golden pair does not fit the manifest", where=path, hint="export it again")
+    return frozen_array(array)

@@ -1,0 +1,23 @@
+"""The embedded default encoder, exported once a test session from the weights that its package brings."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cellvigil.bundle.files import MANIFEST, write_manifest
+from cellvigil_export.make import export
+from cellvigil_export.zoo import declared
+
+
+def lite0_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a fresh EfficientNet-Lite0 bundle; tests that change it copy it first."""
+    out = tmp_path_factory.mktemp("encoders")
+    return export(declared("efficientnet-lite0"), weights=None, out=out).folder
+
+
+def rewritten(folder: Path, **changed: object) -> None:
+    """Write the bundle's manifest again: with what is `changed`, and the hashes of the files as they now are."""
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    del manifest["files"]
+    write_manifest(folder, {**manifest, **changed})
