@@ -1,0 +1,5 @@
+import sys
+
+from cellvigil_indexes.cli import main
+
+sys.exit(main())
