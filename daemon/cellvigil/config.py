@@ -63,7 +63,7 @@ class Source(_Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     kind: Literal["gen5", "nanolive", "ometiff", "plain"]
     path: Path
-    pattern: str = ""  # plain only: a regular expression over the relative path with named groups
+    pattern: str = ""  # a regular expression over the relative path with named groups; not for gen5
     timezone: str = ""  # of the times in the files, e.g. Europe/Berlin; required for gen5
     pixel_size_um: tuple[Positive, Positive] | None = None  # (y, x); overrides what the files say
     channels: Channels = Channels()
@@ -96,7 +96,9 @@ class Source(_Section):
     def _fits_kind(self) -> Source:
         if self.kind == "gen5" and not self.timezone:
             raise ValueError("timezone is required for gen5 (its files carry local times without a zone)")
-        if self.kind == "plain":
+        if self.kind == "gen5" and self.pattern:
+            raise ValueError("pattern is not for gen5 (its names have a fixed form); use kind plain")
+        if self.kind == "plain" or self.pattern:
             self._check_pattern()
         return self
 
@@ -231,7 +233,10 @@ def parse(raw: object, *, base: Path, where: str | Path = "configuration") -> Co
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        lines = [_explain(dict(item)) for item in error.errors()]
+        found = [dict(item) for item in error.errors()]
+        # An entry that is wrong is left out of its list, which is then called too short: an echo, not a second error.
+        echoes = {item["loc"][:1] for item in found if item["type"] != "too_short"}
+        lines = [_explain(item) for item in found if item["type"] != "too_short" or item["loc"][:1] not in echoes]
         raise UsageError("; ".join(lines), where=where, hint="see config.yaml for every key") from None
     return _rebased(config, base)
 

@@ -243,10 +243,38 @@ class Sighting:
     well: str
     field: str
     number: int  # the time number in the name, as written; -1 where the name has none
-    folder: str  # the dated folder (or the image's folder): orders the parts of a series; "" at the root
+    folder: str  # the dated folder (or the image's): orders the parts of a series; without a number: what tells the
+    # time points apart, a text in natural order
     channel: str  # "" where the name does not say
     z: int | None  # slice number, None where there is none
-    derived: str  # "Stitched", "Tsf", ... for an image computed from others; "" for a raw one
+    derived: str  # "Stitched", "Tsf", "Tsf[Stitched]", ... for an image computed from others; "" for a raw one
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Slice:
+    """One image of a frame: a channel, or one z slice of it."""
+
+    channel: str  # as the name says it; "" = the name does not say, the content will
+    z: int | None
+    stat: FileStat
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFiles:
+    """The files that make one frame, not opened yet: what `assemble` hands to `sources.read`."""
+
+    key: FrameKey
+    slices: tuple[Slice, ...]  # by channel, then z
+    missing: tuple[str, ...] = ()  # awaited channels that are not there (the frame timed out)
+    first_seen: float = 0.0  # seconds on our monotonic clock, of the frame's first file
+    folder: str = ""  # as sighted; with `number` it is what `key.timepoint` was given to
+    number: int = -1  # the time number in the names, as written; -1 where there is none
+    change: str = "new"  # "late": a channel or slice came after the frame was released; "rewritten": a file changed
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels that are there, each once, in order."""
+        return tuple(dict.fromkeys(item.channel for item in self.slices))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -259,6 +287,7 @@ class Plane:
     acquired_at: datetime | None  # aware, UTC; None where the file does not say
     elapsed_ms: float | None = None  # since the series began, by the microscope's own clock; None where unknown
     number: int | None = None  # 0-based time index by the metadata; None where unknown
+    digest: str = ""  # sha256 of the bytes it was decoded from, hex
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pixels", frozen_array(self.pixels))

@@ -58,7 +58,20 @@ class BadFile(CellvigilError):
 
 
 class NotYet(CellvigilError):
-    """The file is still being written (or cannot be opened just now): ask again at the next scan."""
+    """The file is still being written (or cannot be opened just now): ask again at the next scan.
+
+    `becomes` is the quarantine reason once the caller's patience has run out; `expired()` makes that error.
+    """
+
+    def __init__(self, what: str, *, where: str | Path = "", hint: str = "", becomes: str = "truncated") -> None:
+        if becomes not in REASONS:
+            raise ValueError(f"unknown quarantine reason {becomes!r}; add it to errors.REASONS")
+        self.becomes = becomes
+        super().__init__(what, where=where, hint=hint)
+
+    def expired(self) -> BadFile:
+        """The error that this becomes when waiting was in vain."""
+        return BadFile(self.becomes, self.what, where=self.where, hint=self.hint)
 
 
 REASONS: dict[str, str] = {

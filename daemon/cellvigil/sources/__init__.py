@@ -1,1 +1,4 @@
-"""What each microscope writes: one small module a format; names, metadata and pixels, nothing else."""
+"""What each microscope writes: names, metadata and pixels. One small module a microscope, one Protocol over them.
+
+Nothing here lists folders, waits, or keeps state: `watch` finds files, `assemble` completes frames, `read` decodes.
+"""

@@ -1,0 +1,223 @@
+"""The frames of one source while their files come in.
+
+A frame is released when its awaited channels are there, or when it has waited `frame_timeout_s` and has at least the
+segmentation channel; without that one it is reported as stalled, and still released should it come. Rules:
+
+- Channels. With `channels` configured only those named there are taken (others are told of once). With nothing
+  configured the first channel of the series' first frame is awaited, and all others are taken as optional.
+- Derived images (`Tsf[...]`, `Stitched[...]`). Only kinds in `derived` are taken; the segmentation channel is then
+  waited for in that kind, other channels may be raw. Other kinds stand in only where no raw image came in time.
+- Slices. A stack is whole when it has the slices of the last released stack of its channel; a series' first stack
+  when two frames agree, or in the end by the timeout.
+- Two files for one channel and slice: `slots.choose` says which is taken while the frame is being assembled;
+  afterwards it is the one that was released. The other is told of.
+- After the release. A slot that was empty comes as "late", a file with new size or date as "rewritten": the frame is
+  returned again, whole, under its key; the caller makes it an attachment or a revision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from cellvigil import config
+from cellvigil.assemble import slots
+from cellvigil.assemble.timepoints import Place, Series, Timepoints, place_of
+from cellvigil.data import FileStat, FrameFiles, FrameKey, Sighting, Slice
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A frame that is being assembled."""
+
+    first_seen: float
+    files: dict[str, tuple[FileStat, Sighting]] = field(default_factory=dict)  # by path
+    stalled: bool = False  # told of as stalled since its last file came
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one look at the frames brought, each in order of time, well and field."""
+
+    frames: tuple[FrameFiles, ...]  # to be read
+    stalled: tuple[FrameFiles, ...]  # timed out without the segmentation channel; released after all if it comes
+    notes: tuple[str, ...]  # for the log: what was left out, and why
+
+
+class Assembler:
+    """Takes settled images, gives complete frames. Memory: about 1 kB a frame whose files are listed (`prune`).
+
+    `known` are the time points given out before a restart, as (series, folder, number) -> ordinal; `resume` brings
+    them back too, together with the files, so that a late channel still finds its frame.
+    """
+
+    def __init__(
+        self, source: config.Source, *, first_number: int, known: Mapping[tuple[Series, str, int], int] | None = None
+    ) -> None:
+        self._source = source
+        self._timepoints = Timepoints(first_number, merged=source.series == "merge", known=known or {})
+        self._pending: dict[Place, _Pending] = {}
+        self._released: dict[Place, FrameFiles] = {}
+        self._again: dict[Place, str] = {}  # released frames to return again, and why
+        self._first_channel: dict[Series, str] = {}  # where no channel is configured
+        self._stacks: dict[tuple[Series, str], frozenset[int]] = {}  # slices of the last stack of a channel
+        self._ignored: set[tuple[Series, str]] = set()  # channels told of as not configured
+        self._notes: list[str] = []
+
+    def add(self, stat: FileStat, sighting: Sighting, now: float) -> None:
+        """Take one settled, finished image. The same version of a file again changes nothing."""
+        place = place_of(self._source.name, sighting)
+        if not self._is_wanted(place, sighting):
+            return
+        if place in self._released:
+            self._add_after(place, stat, sighting, now)
+            return
+        pending = self._pending.setdefault(place, _Pending(first_seen=now))
+        if stat.path not in pending.files or pending.files[stat.path][0] != stat:
+            pending.files[stat.path] = (stat, sighting)
+            pending.stalled = False
+
+    def collect(self, now: float) -> Outcome:
+        """The frames that are ready by now."""
+        places = sorted(self._pending, key=lambda place: place.order)
+        ready = [(place, replace(self._released[place], change=change)) for place, change in self._again.items()]
+        self._again.clear()
+        keys = [self._key(place) for place in places]
+        stalled: list[FrameFiles] = []
+        for place, key in zip(places, keys, strict=True):
+            files = self._judge(place, key, now)
+            if files is None:
+                continue
+            if files.missing and files.missing[0] in self._source.channels.awaited[:1]:  # nothing to segment
+                self._pending[place].stalled = True
+                stalled.append(files)
+            else:
+                self._release(place, files)
+                ready.append((place, files))
+        ready.sort(key=lambda item: item[0].order)
+        notes, self._notes = tuple(self._notes), []
+        return Outcome(tuple(files for _, files in ready), tuple(stalled), notes)
+
+    def resume(self, key: FrameKey, files: Iterable[tuple[FileStat, Sighting]]) -> None:
+        """Take a frame that was committed before a restart: its time point holds, and its files are not new.
+
+        A frame that was committed in several parts (a late channel) may be given part by part.
+        """
+        parts = list(files)
+        if not parts:
+            return
+        place = place_of(self._source.name, parts[0][1])
+        self._timepoints.keep(place.round, key.timepoint)
+        before = self._released[place].slices if place in self._released else ()
+        by_path = {item.stat.path: item for item in before}
+        by_path |= {stat.path: Slice(sighting.channel, sighting.z, stat) for stat, sighting in parts}
+        slices = slots.in_order(by_path.values())
+        folder, number = place.round.folder, place.round.number
+        missing = self._missing(place, slices)
+        self._release(place, FrameFiles(key, slices, missing, folder=folder, number=number))
+
+    def prune(self, listed: Collection[str]) -> None:
+        """Forget frames of which no file is `listed` any more (paths as scanned; parts go by their container)."""
+
+        def is_listed(path: str) -> bool:
+            return path in listed or path.partition("!")[0] in listed
+
+        for place in [
+            p for p, files in self._released.items() if not any(is_listed(s.stat.path) for s in files.slices)
+        ]:
+            del self._released[place]
+            self._again.pop(place, None)
+        for place in [p for p, pending in self._pending.items() if not any(map(is_listed, pending.files))]:
+            del self._pending[place]
+
+    @property
+    def waiting(self) -> int:
+        """Frames that are not complete yet."""
+        return len(self._pending)
+
+    def _is_wanted(self, place: Place, sighting: Sighting) -> bool:
+        channels = self._source.channels
+        listed = (*channels.awaited, *channels.optional)
+        if not listed or not sighting.channel or sighting.channel in listed:
+            return True
+        series = place.round.series
+        if (series, sighting.channel) not in self._ignored:
+            self._ignored.add((series, sighting.channel))
+            self._notes.append(f"channel {sighting.channel!r} of {'/'.join(series)} is not configured: it is left out")
+        return False
+
+    def _missing(self, place: Place, slices: tuple[Slice, ...]) -> tuple[str, ...]:
+        """Awaited channels that are not there, the segmentation channel first."""
+        there = {item.channel for item in slices}
+        if "" in there:  # the names do not say: the content will
+            return ()
+        channels = self._source.channels
+        first = self._first_channel.get(place.round.series, "")
+        awaited = channels.awaited or (() if channels.optional or not first else (first,))
+        return tuple(name for name in awaited if name not in there)
+
+    def _key(self, place: Place) -> FrameKey:
+        ordinal, note = self._timepoints.of(place.round)
+        if note:
+            self._notes.append(note)
+        return FrameKey(*place.round.series, place.well, place.field, ordinal)
+
+    def _judge(self, place: Place, key: FrameKey, now: float) -> FrameFiles | None:
+        """The frame if it is complete or out of time; None while it waits, or when it was told of as stalled."""
+        pending = self._pending[place]
+        if pending.stalled:
+            return None
+        late = now - pending.first_seen >= self._source.frame_timeout_s
+        choice = slots.choose(pending.files.values(), self._source.derived, stand_ins=late)
+        missing = self._missing(place, choice.slices)
+        if not late and (not choice.slices or missing or not self._is_whole(place, choice)):
+            return None
+        self._notes += choice.notes
+        folder, number = place.round.folder, place.round.number
+        return FrameFiles(key, choice.slices, missing, pending.first_seen, folder, number)
+
+    def _is_whole(self, place: Place, choice: slots.Choice) -> bool:
+        """Whether the stacks are whole and the segmentation channel is of the kind asked for."""
+        kinds = self._source.derived
+        segment = (self._source.channels.awaited or (choice.slices[0].channel,))[0]
+        if kinds and choice.derived.get(segment, kinds[0]) not in kinds:
+            return False
+        return all(self._stack_whole(place, *item) for item in slots.depths(choice.slices).items())
+
+    def _stack_whole(self, place: Place, channel: str, depths: frozenset[int]) -> bool:
+        series = place.round.series
+        if (series, channel) in self._stacks:
+            return depths >= self._stacks[series, channel]
+        others = (
+            frozenset(s.z for _, s in pending.files.values() if s.channel == channel and s.z is not None)
+            for other, pending in self._pending.items()
+            if other != place and other.round.series == series
+        )
+        return depths in others
+
+    def _release(self, place: Place, files: FrameFiles) -> None:
+        series = place.round.series
+        self._pending.pop(place, None)
+        self._released[place] = files
+        self._first_channel.setdefault(series, files.slices[0].channel)
+        for channel, numbers in slots.depths(files.slices).items():
+            self._stacks[series, channel] = numbers
+
+    def _add_after(self, place: Place, stat: FileStat, sighting: Sighting, now: float) -> None:
+        """A file of a frame that was released: known, rewritten, late, or one too many."""
+        files = self._released[place]
+        known = next((item for item in files.slices if item.stat.path == stat.path), None)
+        if known is not None and known.stat == stat:
+            return
+        if known is None and slots.stands_in(sighting.derived, self._source.derived):
+            return
+        if known is None and any((item.channel, item.z) == (sighting.channel, sighting.z) for item in files.slices):
+            self._notes.append(f"{stat.path} is left out: the same image was taken from another file before")
+            return
+        kept = [item for item in files.slices if item is not known]
+        slices = slots.in_order((*kept, Slice(sighting.channel, sighting.z, stat)))
+        missing = self._missing(place, slices)
+        self._release(place, replace(files, slices=slices, missing=missing, first_seen=now))
+        # A rewritten file outweighs a late one: it can change what the frame's cells were called.
+        rewritten = known is not None or self._again.get(place) == "rewritten"
+        self._again[place] = "rewritten" if rewritten else "late"

@@ -1,0 +1,54 @@
+"""XML out of image files on shared storage: no DTD, no entity, nothing external, of bounded size."""
+
+from __future__ import annotations
+
+from xml.etree.ElementTree import Element, ParseError
+
+import defusedxml.ElementTree
+from defusedxml.common import DefusedXmlException
+
+from cellvigil.errors import BadFile
+
+_MOST_CHARACTERS = 16_000_000
+
+
+def parse(text: str, path: str) -> Element:
+    """The root element. Raises BadFile("bad_metadata") for a DTD, an entity, broken or oversized XML."""
+    if len(text) > _MOST_CHARACTERS:
+        raise BadFile("bad_metadata", f"the metadata has {len(text)} characters", where=path)
+    try:
+        root = defusedxml.ElementTree.fromstring(text.strip("\0 \r\n\t\ufeff"), forbid_dtd=True)
+    except DefusedXmlException as error:
+        what = f"the metadata holds a DTD or an entity, which is unsafe ({type(error).__name__})"
+        raise BadFile("bad_metadata", what, where=path) from None
+    except (ParseError, ValueError) as error:
+        raise BadFile("bad_metadata", f"the metadata is no XML: {error}", where=path) from None
+    if not isinstance(root, Element):
+        raise BadFile("bad_metadata", "the metadata has no element", where=path)
+    return root
+
+
+def refuse_dtd(text: str, path: str) -> None:
+    """Raise BadFile("bad_metadata") if `text` declares a DTD or an entity: for XML that a library will parse itself."""
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise BadFile("bad_metadata", "the metadata holds a DTD or an entity, which is unsafe", where=path)
+
+
+def local(element: Element) -> str:
+    """The element's name without its namespace."""
+    return str(element.tag).rpartition("}")[2]
+
+
+def children(element: Element, name: str) -> list[Element]:
+    """The direct children of that name, whatever their namespace."""
+    return [child for child in element if local(child) == name]
+
+
+def text_at(element: Element, *names: str) -> str:
+    """The text at a path of child names, stripped; "" where the path ends early."""
+    for name in names:
+        found = children(element, name)
+        if not found:
+            return ""
+        element = found[0]
+    return (element.text or "").strip()
