@@ -1,0 +1,118 @@
+"""What the ledger answers with, and how a journal line becomes one of these values. Pure."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cellvigil.data import FileRef, FrameKey
+
+Series = tuple[str, str, str]
+"""Source, experiment, plate: `FrameKey.series`."""
+
+DENOMINATOR = ("alive", "dying", "dead")
+"""The groups whose cells a state's share divides by."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedFrame:
+    """One revision of one frame, as its journal line tells it."""
+
+    key: FrameKey
+    revision: int  # 0 = first
+    t: int  # slot in the plate's arrays
+    path: str  # the field's folder in the plate: "A/1/0"
+    acquired_at: datetime  # aware, UTC
+    committed_at: datetime  # aware, UTC
+    n_cells: int  # all cells, those at the border too
+    edge: int  # cells at the border: not counted
+    outcome: str  # "counted" or "excluded"
+    focus: float  # `Quality.focus` of its segmentation channel; NaN where it could not be measured
+    files: tuple[FileRef, ...]
+    tables: tuple[str, ...]  # the per-cell tables it has rows in, besides "cells/features"
+
+
+@dataclass(frozen=True, slots=True)
+class FileNote:
+    """What became of one file: as it was when it was last read, and the frame it went into."""
+
+    ref: FileRef
+    key: FrameKey
+    revision: int
+    committed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CalledBy:
+    """An index that called cells of a plate."""
+
+    sha256: str
+    classes: tuple[str, ...]  # by id
+    groups: Mapping[str, str]  # class -> group
+    table: str  # where its calls stand in a field: "cells/calls-0123456789ab"
+
+
+@dataclass(frozen=True, slots=True)
+class WellTime:
+    """One well at one time point: the sum of its fields."""
+
+    series: Series
+    well: str
+    timepoint: int
+    acquired_at: datetime  # median of its fields, aware, UTC
+    counts: Mapping[str, int]  # class or "unknown" -> cells that count, over the counted fields
+    fields_present: int  # fields with a committed frame, excluded ones too
+    fields_missing: int  # expected fields without one
+    fields_excluded: int  # fields left out of `counts` (focus, exposure, coverage)
+    focus: float  # median sharpness of its fields, excluded ones too; NaN if none was measured
+    bundle: str  # sha256 of the index that called the newest of its fields
+    committed_at: datetime  # when the first of its frames was committed: the frame timeout runs from here
+
+    @property
+    def complete(self) -> bool:
+        """Whether every expected field has committed."""
+        return self.fields_missing == 0
+
+
+def shares(counts: Mapping[str, int], groups: Mapping[str, str]) -> dict[str, float]:
+    """Each class's share of the cells in alive, dying and dead classes; {} where there is no such cell.
+
+    Only classes of those groups have a share; `unknown`, artefacts and ungrouped classes stand in no denominator.
+    """
+    living = {name for name, group in groups.items() if group in DENOMINATOR}
+    whole = sum(counts.get(name, 0) for name in living)
+    return {name: counts.get(name, 0) / whole for name in sorted(living)} if whole else {}
+
+
+def series_of(parts: list[str]) -> Series:
+    """The series of a line's first three key parts; equal texts become one object, since a ledger holds many."""
+    source, experiment, plate = parts
+    return (sys.intern(source), sys.intern(experiment), sys.intern(plate))
+
+
+def key_of(parts: list[Any]) -> FrameKey:
+    """The frame key of a line."""
+    source, experiment, plate = series_of(parts[:3])
+    return FrameKey(source, experiment, plate, sys.intern(parts[3]), sys.intern(parts[4]), int(parts[5]))
+
+
+def committed_frame(line: Mapping[str, Any]) -> CommittedFrame:
+    """The frame that a journal line of kind "frame" commits."""
+    return CommittedFrame(
+        key=key_of(line["key"]),
+        revision=int(line["revision"]),
+        t=int(line["t"]),
+        path=sys.intern(line["path"]),
+        acquired_at=datetime.fromisoformat(line["acquired_at"]),
+        committed_at=datetime.fromisoformat(line["committed_at"]),
+        n_cells=int(line["n_cells"]),
+        edge=int(line["edge"]),
+        outcome=sys.intern(line["outcome"]),
+        focus=math.nan if line["quality"]["focus"] is None else float(line["quality"]["focus"]),
+        files=tuple(FileRef(path, size, mtime_ns, digest) for path, size, mtime_ns, digest in line["files"]),
+        tables=tuple(sys.intern(name) for name in line["tables"]),
+    )

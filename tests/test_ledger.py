@@ -1,0 +1,317 @@
+"""The ledger: what is done, and what a well's value is."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cellvigil.data import Baseline
+from cellvigil.ledger import Ledger, WellTime, shares
+from store_records import CLASSES, GROUPS, SERIES, START, key
+
+MINUTES = timedelta(minutes=1)
+
+
+def at(minutes: float) -> str:
+    return (START + timedelta(minutes=minutes)).isoformat()
+
+
+def frame_line(
+    seq: int,
+    well: str = "A1",
+    timepoint: int = 0,
+    field: str = "1",
+    *,
+    revision: int = 0,
+    counts: dict[str, int] | None = None,
+    outcome: str = "counted",
+    committed: float | None = None,
+    files: list[list[object]] | None = None,
+    **other: object,
+) -> dict[str, object]:
+    states = {**dict.fromkeys((*CLASSES, "unknown"), 0), **(counts or {})}
+    return {
+        "seq": seq,
+        "kind": "frame",
+        "key": [*SERIES, well, field, timepoint],
+        "t": seq,
+        "revision": revision,
+        "path": f"{well[0]}/{well[1:]}/{field}",
+        "acquired_at": at(30 * timepoint),
+        "committed_at": at(seq if committed is None else committed),
+        "files": files if files is not None else [[f"{well}_{field}_{timepoint}.tif", 10 + revision, 99, "d"]],
+        "n_cells": sum(states.values()),
+        "edge": 0,
+        "counts": states,
+        "outcome": outcome,
+        "quality": {"focus": 1.0},
+        "bundle": "b",
+        "tables": [],
+        "folder": "",
+        "number": -1,
+        **other,
+    }
+
+
+def calls_line(seq: int, counts: dict[str, int], *, revision: int = 0, bundle: str = "c") -> dict[str, object]:
+    place = {"key": [*SERIES, "A1", "1", 0], "revision": revision, "t": 0}
+    return {"seq": seq, "kind": "calls", **place, "bundle": bundle, "counts": counts, "table": "cells/calls-c"}
+
+
+def ledger_of(lines: list[dict[str, object]]) -> Ledger:
+    ledger = Ledger()
+    for line in lines:
+        ledger.add(line)
+    return ledger
+
+
+def value(ledger: Ledger, expected_fields: int = 1, well: str = "A1", timepoint: int = 0) -> WellTime:
+    values = ledger.well_times(SERIES, expected_fields)
+    return next(one for one in values if (one.well, one.timepoint) == (well, timepoint))
+
+
+def test_an_empty_ledger_answers():
+    ledger = Ledger()
+    assert ledger.series() == ()
+    assert not ledger.is_done("scope", "a.tif", 1, 1)
+    assert ledger.file("scope", "a.tif") is None
+    assert ledger.revision(key()) == -1
+    assert ledger.frame(key()) is None
+    assert ledger.well_times(SERIES) == []
+    assert ledger.latest(SERIES, now=START, timeout=MINUTES) == {}
+    assert ledger.baseline(SERIES) is None
+    assert ledger.ordinals(SERIES) == {}
+
+
+def test_a_file_is_done_as_it_was_read_and_not_once_it_changed():
+    ledger = ledger_of([frame_line(1, files=[["a.tif", 10, 99, "d"], ["b.tif", 20, 98, "e"]])])
+    assert ledger.is_done("scope", "a.tif", 10, 99)
+    assert ledger.is_done("scope", "b.tif", 20, 98)
+    assert not ledger.is_done("scope", "a.tif", 11, 99)
+    assert not ledger.is_done("scope", "a.tif", 10, 100)
+    assert not ledger.is_done("another", "a.tif", 10, 99)
+    assert ledger.file("scope", "b.tif").ref.digest == "e"
+    assert ledger.file("scope", "b.tif").key == key()
+
+
+def test_a_rewritten_file_is_done_as_it_was_last_read():
+    lines = [frame_line(1, files=[["a.tif", 10, 1, "d"]]), frame_line(2, revision=1, files=[["a.tif", 12, 2, "e"]])]
+    for order in (lines, lines[::-1]):
+        ledger = ledger_of(order)
+        assert ledger.is_done("scope", "a.tif", 12, 2)
+        assert not ledger.is_done("scope", "a.tif", 10, 1)
+        assert ledger.file("scope", "a.tif").revision == ledger.revision(key()) == 1
+
+
+def test_a_well_sums_its_fields():
+    ledger = ledger_of(
+        [
+            frame_line(1, field="1", counts={"live": 10, "apoptotic": 2, "unknown": 1}),
+            frame_line(2, field="2", counts={"live": 5, "debris": 4}),
+        ]
+    )
+    one = value(ledger, expected_fields=2)
+    assert one.counts == {"live": 15, "apoptotic": 2, "debris": 4, "unknown": 1}
+    assert (one.fields_present, one.fields_missing, one.fields_excluded, one.complete) == (2, 0, 0, True)
+    assert one.bundle == "b"
+
+
+@pytest.mark.parametrize(
+    ("given_fields", "seen", "missing"),
+    [(1, 1, 0), (4, 1, 3), (4, 4, 0), (1, 3, 0), (2, 3, 0)],
+)
+def test_a_well_lacks_the_fields_it_was_told_or_ever_had(given_fields, seen, missing):
+    ledger = ledger_of([frame_line(number, field=str(number)) for number in range(1, seen + 1)])
+    assert value(ledger, given_fields).fields_missing == missing
+    ledger.add(frame_line(50, timepoint=1, field="1"))
+    assert value(ledger, given_fields, timepoint=1).fields_missing == max(given_fields, seen) - 1
+
+
+def test_a_newer_revision_replaces_its_frame():
+    ledger = ledger_of(
+        [
+            frame_line(1, counts={"live": 10}),
+            frame_line(2, field="2", counts={"live": 1}),
+            frame_line(3, revision=1, counts={"live": 7}),
+        ]
+    )
+    assert value(ledger).counts["live"] == 8
+
+
+def test_an_excluded_frame_is_left_out_and_its_newer_revision_counts():
+    ledger = ledger_of(
+        [
+            frame_line(1, counts={"live": 10}, outcome="excluded"),
+            frame_line(2, field="2", counts={"live": 3}),
+        ]
+    )
+    one = value(ledger)
+    assert one.counts["live"] == 3
+    assert (one.fields_present, one.fields_missing, one.fields_excluded) == (2, 0, 1)
+    ledger.add(frame_line(3, revision=1, counts={"live": 9}))
+    assert value(ledger).counts["live"] == 12
+    assert value(ledger).fields_excluded == 0
+
+
+def test_the_last_calls_of_a_revision_are_the_current_ones():
+    lines = [frame_line(1, counts={"live": 10}), calls_line(5, {"live": 6}), calls_line(4, {"live": 4}, bundle="old")]
+    for order in (lines, lines[::-1]):
+        one = value(ledger_of(order))
+        assert one.counts == {"live": 6}
+        assert one.bundle == "c"
+
+
+def latest(ledger: Ledger, minutes: float, expected_fields: int = 2) -> dict[str, tuple[int, int]]:
+    now = START + timedelta(minutes=minutes)
+    found = ledger.latest(SERIES, expected_fields, now=now, timeout=30 * MINUTES)
+    return {well: (one.timepoint, one.fields_missing) for well, one in found.items()}
+
+
+def test_a_value_stands_until_the_next_is_complete_or_timed_out():
+    ledger = ledger_of([frame_line(1, field="1"), frame_line(2, field="2")])
+    assert latest(ledger, 3) == {"A1": (0, 0)}
+    ledger.add(frame_line(10, timepoint=1, field="1"))
+    assert latest(ledger, 11) == {"A1": (0, 0)}
+    assert latest(ledger, 39.9) == {"A1": (0, 0)}
+    assert latest(ledger, 40) == {"A1": (1, 1)}
+    ledger.add(frame_line(41, timepoint=1, field="2"))
+    assert latest(ledger, 41) == {"A1": (1, 0)}
+
+
+def test_before_its_first_round_is_complete_a_well_has_no_value():
+    ledger = ledger_of([frame_line(1, field="1")])
+    assert latest(ledger, 2) == {}
+    assert latest(ledger, 31) == {"A1": (0, 1)}
+
+
+def test_a_complete_later_time_point_does_not_wait_for_an_earlier_one():
+    ledger = ledger_of(
+        [
+            frame_line(1, timepoint=0, field="1"),
+            frame_line(2, timepoint=1, field="1"),
+            frame_line(3, timepoint=1, field="2"),
+        ]
+    )
+    assert latest(ledger, 4) == {"A1": (1, 0)}
+
+
+def test_a_time_point_of_excluded_frames_leaves_the_last_value_standing():
+    ledger = ledger_of([frame_line(1), frame_line(2, timepoint=1, outcome="excluded")])
+    assert latest(ledger, 3, expected_fields=1) == {"A1": (0, 0)}
+
+
+def test_acquired_at_is_the_middle_of_the_fields():
+    lines = [frame_line(number, field=str(number), acquired_at=at(minutes)) for number, minutes in enumerate((0, 2, 7))]
+    assert value(ledger_of(lines)).acquired_at == START + 2 * MINUTES
+
+
+def test_baseline_and_ordinals():
+    ledger = Ledger()
+    ledger.add({"seq": 1, "kind": "baseline", "series": list(SERIES), "intensity": [1, 2], "focus": 3})
+    ledger.add({"seq": 9, "kind": "baseline", "series": list(SERIES), "intensity": [4, 5], "focus": 6})
+    ledger.add({"seq": 4, "kind": "baseline", "series": list(SERIES), "intensity": [7, 8], "focus": 9})
+    assert ledger.baseline(SERIES) == Baseline((4.0, 5.0), 6.0)
+    ledger.add(frame_line(10, timepoint=3, folder="240301", number=4))
+    ledger.add(frame_line(11, timepoint=4, folder="240302", number=1))
+    ledger.add(frame_line(12, timepoint=5))
+    assert ledger.ordinals(SERIES) == {("240301", 4): 3, ("240302", 1): 4}
+    assert ledger.fields(SERIES) == {"A1": ("1",)}
+
+
+def test_lines_it_does_not_know_are_passed_over():
+    ledger = ledger_of([{"seq": 1, "kind": "event", "text": "treated"}, {"seq": 2}, {"seq": 3, "kind": "dropped"}])
+    assert ledger.series() == ()
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({}, {}),
+        ({"live": 0, "apoptotic": 0, "debris": 9, "unknown": 3}, {}),
+        ({"live": 3, "apoptotic": 1, "debris": 9, "unknown": 3}, {"live": 0.75, "apoptotic": 0.25}),
+        ({"live": 5}, {"live": 1.0, "apoptotic": 0.0}),
+    ],
+)
+def test_shares_divide_by_the_cells_that_live_or_lived(counts, expected):
+    assert shares(counts, GROUPS) == expected
+
+
+# A history as a journal would have it: several wells, fields and times, revisions, recalls, exclusions.
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["frame", "calls"]),
+        st.sampled_from(["A1", "B2"]),
+        st.integers(0, 2),
+        st.sampled_from(["1", "2"]),
+        st.integers(0, 9),
+        st.booleans(),
+    ),
+    max_size=25,
+)
+
+
+def history(steps: list[tuple[str, str, int, str, int, bool]]) -> list[dict[str, object]]:
+    lines: list[dict[str, object]] = []
+    revisions: dict[tuple[str, int, str], int] = {}
+    for seq, (kind, well, timepoint, field, cells, excluded) in enumerate(steps, start=1):
+        place = (well, timepoint, field)
+        if kind == "frame":
+            revisions[place] = revisions.get(place, -1) + 1
+            outcome = "excluded" if excluded else "counted"
+            size = {"counts": {"live": cells}, "outcome": outcome, "revision": revisions[place]}
+            lines.append(frame_line(seq, well, timepoint, field, **size))
+        elif place in revisions:
+            line = calls_line(seq, {"live": cells, "apoptotic": 1}, revision=revisions[place])
+            lines.append({**line, "key": [*SERIES, well, field, timepoint]})
+    return lines
+
+
+def answers(ledger: Ledger) -> object:
+    wells = [replace(one, counts=dict(one.counts)) for one in ledger.well_times(SERIES, 2)]
+    files = [ledger.file("scope", f"{w}_{f}_{t}.tif") for w in ("A1", "B2") for f in "12" for t in range(3)]
+    return (ledger.series(), wells, files, ledger.fields(SERIES), ledger.frames(SERIES))
+
+
+def slow_counts(lines: list[dict[str, object]], well: str, timepoint: int) -> dict[str, int]:
+    """What a well counts, the long way: the last revision of each field, and the last calls of that."""
+    total: dict[str, int] = {}
+    for field in ("1", "2"):
+        mine = [line for line in lines if line["key"][3:] == [well, field, timepoint]]
+        frames = [line for line in mine if line["kind"] == "frame"]
+        if not frames or frames[-1]["outcome"] == "excluded":
+            continue
+        current = [line for line in mine if line["revision"] == frames[-1]["revision"]][-1]
+        for state, cells in current["counts"].items():
+            total[state] = total.get(state, 0) + cells
+    return total
+
+
+@settings(max_examples=100)
+@given(STEPS, st.randoms(use_true_random=False))
+def test_the_order_of_the_lines_does_not_matter_and_a_replay_is_the_same(steps, shuffler: random.Random):
+    lines = history(steps)
+    expected = answers(ledger_of(lines))
+    replayed = [json.loads(json.dumps(line)) for line in lines]
+    assert answers(ledger_of(replayed)) == expected
+    assert answers(ledger_of(replayed + replayed)) == expected  # reading a line twice changes nothing
+    shuffler.shuffle(replayed)
+    assert answers(ledger_of(replayed)) == expected
+
+
+@settings(max_examples=100)
+@given(STEPS)
+def test_counts_agree_with_the_slow_way(steps):
+    lines = history(steps)
+    for one in ledger_of(lines).well_times(SERIES, 2):
+        assert one.counts == slow_counts(lines, one.well, one.timepoint)
+        assert one.committed_at == min(
+            datetime.fromisoformat(line["committed_at"])
+            for line in lines
+            if line["kind"] == "frame" and (line["key"][3], line["key"][5]) == (one.well, one.timepoint)
+        )

@@ -1,0 +1,149 @@
+"""The record as rows: what other tools get is what the ledger counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from cellvigil.errors import StoreError, UsageError
+from cellvigil.store.reader import read_ledger
+from cellvigil.store.writer import open_store
+from cellvigil.table import frame_rows, rows, write_table
+from store_records import BUNDLE, SERIES, START, calls_of, key, record
+
+
+@pytest.fixture
+def filled(tmp_path):
+    """Two plates; cells at borders, an excluded frame, a revision, a recall, and a frame without cells."""
+    path = tmp_path / "store"
+    store = open_store(path)
+    for timepoint in range(2):
+        for well in ("A1", "B2"):
+            for field in ("1", "2"):
+                store.append(record(key(well, timepoint, field), n=20, excluded="focus" if field == "2" else ""))
+    store.append(record(key("C3", 0), n=0))
+    store.append(record(key("A1", 0), n=9, revision=1))
+    recalled = store.ledger.frame(key("B2", 1))
+    groups = {"alive": "alive", "dead": "dead"}
+    store.append_calls(recalled, calls_of(20, seed=8, bundle="77" * 32, classes=2), ("alive", "dead"), groups)
+    store.append(record(key("A1", 0, series=("scope", "other", "Plate 1")), n=4))
+    store.close()
+    return path
+
+
+def test_counted_rows_are_the_ledgers_counts(filled):
+    counted: Counter[tuple[object, ...]] = Counter()
+    for batch in rows(filled):
+        for row in batch.to_pylist():
+            if row["counted"]:
+                series = (row["source"], row["experiment"], row["plate"])
+                counted[(series, row["well"], row["timepoint"], row["state"])] += 1
+    ledger = read_ledger(filled)
+    expected = Counter(
+        {
+            (series, one.well, one.timepoint, state): cells
+            for series in ledger.series()
+            for one in ledger.well_times(series)
+            for state, cells in one.counts.items()
+            if cells
+        }
+    )
+    assert counted == expected
+    assert sum(expected.values()) > 30
+
+
+def test_a_row_says_what_the_record_said(filled):
+    one = record(key("A1", 1, "1"), n=20)
+    table = [row for batch in rows(filled) for row in batch.to_pylist() if matches(row, "A1", 1, "1")]
+    assert [row["cell"] for row in table] == list(range(1, 21))
+    for place, row in enumerate(table):
+        best = one.classes[one.calls.best_ids[place]]
+        assert row["best"] == best
+        assert row["state"] == ("unknown" if one.calls.unknown[place] else best)
+        assert row["area_um2"] == one.cells.areas_um2[place]
+        assert (row["centroid_y_px"], row["centroid_x_px"]) == tuple(one.cells.centroids_px[place])
+        assert row["touches_edge"] == one.cells.touches_edge[place]
+        assert row["counted"] == (not one.cells.touches_edge[place])
+        assert row["vote_share"] == row[f"vote_share_{best}"] == one.calls.vote_share[place, one.calls.best_ids[place]]
+        assert row["probability"] is None  # the index was not calibrated
+        assert row["k"] == one.calls.k[place]
+        assert [row[f"neighbour_{rank}"] for rank in range(5)] == list(one.calls.neighbours[place])
+        assert row["bundle"] == BUNDLE
+        assert row["acquired_at"] == one.frame.acquired_at
+        assert row["current"]
+        assert row["vote_share_dead"] is None  # a class of the other index
+
+
+def matches(row: dict, well: str, timepoint: int, field: str) -> bool:
+    return (row["experiment"], row["well"], row["timepoint"], row["field"]) == (SERIES[1], well, timepoint, field)
+
+
+def test_superseded_and_excluded_cells_are_there_and_not_counted(filled):
+    table = [row for batch in rows(filled) for row in batch.to_pylist()]
+    revisions = {
+        (row["revision"], row["current"]): row["counted"]
+        for row in table
+        if matches(row, "A1", 0, "1") and row["cell"] == 1
+    }
+    assert revisions == {(0, False): False, (1, True): True}
+    assert not any(row["counted"] for row in table if row["outcome"] == "excluded")
+
+
+def test_the_current_calls_are_those_of_the_last_index(filled):
+    table = [row for batch in rows(filled) for row in batch.to_pylist() if matches(row, "B2", 1, "1")]
+    assert {row["bundle"] for row in table} == {"77" * 32}
+    assert {row["state"] for row in table} <= {"alive", "dead", "unknown"}
+
+
+def test_frames_without_cells_are_seen(filled):
+    table = [row for batch in frame_rows(filled) for row in batch.to_pylist()]
+    assert len(table) == 11
+    [empty] = [row for row in table if row["n_cells"] == 0]
+    assert (empty["well"], empty["cells_live"], empty["outcome"], empty["current"]) == ("C3", 0, "counted", True)
+    [recalled] = [row for row in table if matches(row, "B2", 1, "1")]
+    assert recalled["cells_alive"] + recalled["cells_dead"] + recalled["cells_unknown"] == 20 - recalled["edge"]
+    assert recalled["cells_live"] is None
+    [excluded] = [row for row in table if matches(row, "A1", 1, "2")]
+    assert (excluded["excluded"], excluded["focus"]) == ("focus", 1.0)
+    assert excluded["files"] == "A1_2_001.tif"
+
+
+@pytest.mark.parametrize("frames", [False, True])
+def test_parquet_and_csv_hold_the_same(filled, tmp_path, frames):
+    counts = {write_table(filled, tmp_path / f"out{suffix}", frames=frames) for suffix in (".parquet", ".csv")}
+    parquet = pyarrow.parquet.read_table(tmp_path / "out.parquet")
+    csv = pyarrow.csv.read_csv(tmp_path / "out.csv")
+    assert counts == {parquet.num_rows} == {csv.num_rows}
+    assert parquet.column_names == csv.column_names
+    assert parquet["well"].to_pylist() == csv["well"].to_pylist()
+    assert min(parquet["acquired_at"].to_pylist()) == START
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.parquet", "store"]
+    name = "n_cells" if frames else "cell"
+    np.testing.assert_array_equal(parquet[name].to_numpy(), csv[name].to_numpy())
+
+
+def test_it_can_be_read_while_the_store_is_written(filled, tmp_path):
+    store = open_store(filled)
+    store.append(record(key("D4", 0), n=3))  # committed, not shown yet
+    assert [row for batch in rows(filled) for row in batch.to_pylist() if row["well"] == "D4"]
+    store.close()
+
+
+def test_wrong_places_and_formats_are_told(filled, tmp_path):
+    with pytest.raises(UsageError, match="xlsx"):
+        write_table(filled, tmp_path / "out.xlsx")
+    with pytest.raises(UsageError, match="no plate"):
+        write_table(tmp_path / "elsewhere", tmp_path / "out.csv")
+    with pytest.raises(StoreError, match="cannot be written"):
+        write_table(filled, tmp_path / "missing" / "out.csv")
+
+
+def test_rows_that_are_gone_are_told_with_their_place(filled, tmp_path):
+    next(filled.rglob("cells/features/c.0.0.0")).unlink()
+    with pytest.raises(StoreError, match=r"c\.0\.0\.0"):
+        write_table(filled, tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
