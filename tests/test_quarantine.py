@@ -63,3 +63,12 @@ def test_a_torn_line_costs_one_entry(tmp_path):
     assert [one.path for one in again.entries()] == ["a.tif"]
     again.add(entry("c.tif"))
     assert [one.path for one in Quarantine(path).entries()] == ["a.tif", "c.tif"]
+
+
+def test_a_changed_configuration_tries_the_file_again(tmp_path):
+    path = tmp_path / "q.jsonl"
+    Quarantine(path, config="one").add(entry())
+    held = entry()
+    asked = (held.source, held.path, held.size, held.mtime_ns)
+    assert Quarantine(path, config="one").holds(*asked)
+    assert not Quarantine(path, config="two").holds(*asked)

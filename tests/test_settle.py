@@ -92,3 +92,12 @@ def test_the_settler_is_its_twin(listings: list[dict[str, tuple[int, int]]], ste
     settler = Settler(scans, span_s=0.5)
     assert [set(settler.update(listing, when)) for when, listing in history] == _twin(history, scans, 0.5)
     assert len(settler) == (len(history[-1][1]) if history else 0)
+
+
+def test_the_first_sight_of_a_file_is_kept_while_it_grows():
+    settler = Settler(2)
+    for now, size in ((1.0, 10), (2.0, 20), (3.0, 20), (4.0, 20)):
+        settler.update([FileStat("a.tif", size, 0)], now)
+    assert settler.first_sight("a.tif") == 1.0
+    settler.update([], 5.0)
+    assert settler.first_sight("a.tif") is None

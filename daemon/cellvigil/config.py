@@ -233,7 +233,7 @@ def parse(raw: object, *, base: Path, where: str | Path = "configuration") -> Co
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        found = [dict(item) for item in error.errors()]
+        found: list[dict[str, Any]] = [dict(item) for item in error.errors()]
         # An entry that is wrong is left out of its list, which is then called too short: an echo, not a second error.
         echoes = {item["loc"][:1] for item in found if item["type"] != "too_short"}
         lines = [_explain(item) for item in found if item["type"] != "too_short" or item["loc"][:1] not in echoes]

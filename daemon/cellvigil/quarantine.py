@@ -1,6 +1,7 @@
 """The files that could not become a frame, each with its reason: an append-only list in the state folder.
 
-A file is held by its listing (path, size, mtime): once it changes it is tried again. Touches the one list it is given.
+A file is held by its listing (path, size, mtime) under one configuration: once either changes it is tried again, since
+a pixel size or a pattern that was mended may be all it lacked. Touches the one list it is given.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Entry:
     stage: str  # the stage that failed: "name", "read", "segment", ...
     at: datetime  # aware, UTC
     traceback: str = ""  # the end of it, where the reason is "failed"
+    config: str = ""  # sha256 of the configuration under which it failed; `Quarantine.add` fills it in
 
 
 class Quarantine:
@@ -41,11 +43,12 @@ class Quarantine:
     simply tried again.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, config: str = "") -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"the state folder cannot be made: {error.strerror}", where=path.parent) from error
+        self._config = config
         self._lock = threading.Lock()
         self._entries: dict[tuple[str, str], Entry] = {}
         self._journal, found = open_journal(path, self._take)
@@ -58,6 +61,7 @@ class Quarantine:
         line = {
             "kind": "quarantined",
             **asdict(entry),
+            "config": self._config,
             "message": entry.message[:_MESSAGE_CHARS],
             "traceback": entry.traceback[-_TRACEBACK_CHARS:],
             "at": entry.at.astimezone(UTC).isoformat(),
@@ -67,9 +71,9 @@ class Quarantine:
                 self._take(written)
 
     def holds(self, source: str, path: str, size: int, mtime_ns: int) -> bool:
-        """Whether this file, as it is now listed, is put aside."""
+        """Whether this file, as it is now listed, is put aside under the present configuration."""
         entry = self._entries.get((source, path))
-        return entry is not None and (entry.size, entry.mtime_ns) == (size, mtime_ns)
+        return entry is not None and (entry.size, entry.mtime_ns, entry.config) == (size, mtime_ns, self._config)
 
     def reason(self, source: str, path: str) -> str:
         """Why a file was last put aside; "" if it never was."""

@@ -17,6 +17,7 @@ class _Watched:
     """One file as it was last listed."""
 
     stat: FileStat
+    first: float  # when the file was first listed, in whatever version
     since: float  # when this version was first listed
     scans: int  # in how many scans it was listed so
     told: bool
@@ -44,7 +45,7 @@ class Settler:
         for stat in listing:
             entry = self._watched.get(stat.path)
             if entry is None or entry.stat != stat:
-                entry = _Watched(stat, now, 0, told=False)
+                entry = _Watched(stat, now if entry is None else entry.first, now, 0, told=False)
             entry.scans += 1
             if not entry.told and entry.scans >= self._scans and now - entry.since > self._span_s:
                 entry.told = True
@@ -52,6 +53,11 @@ class Settler:
             watched[stat.path] = entry
         self._watched = watched
         return tuple(settled)
+
+    def first_sight(self, path: str) -> float | None:
+        """When a file of the last listing was first listed, also in an earlier version; None if it was not listed."""
+        entry = self._watched.get(path)
+        return None if entry is None else entry.first
 
     @property
     def unsettled(self) -> int:

@@ -203,9 +203,10 @@ class Feed:
             except BadFile as error:
                 seen.refusals.append(Refusal(stat, error, "name" if error.reason == "bad_name" else "complete"))
             else:
+                first = self._settler.first_sight(path)
                 for part, sighting in parts:
                     if not self._is_known(part):
-                        self._assembler.add(part, sighting, since)
+                        self._assembler.add(part, sighting, since if first is None else first)
             del self._unfinished[path]
         self._assembler.prune(listed)
 

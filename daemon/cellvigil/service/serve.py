@@ -33,6 +33,7 @@ from cellvigil.service.log import LOGGER, set_up
 from cellvigil.service.opening import Kitchen, open_bundles, open_kitchen, warnings_of
 from cellvigil.service.work import Job, Work
 from cellvigil.sources.registry import format_of
+from cellvigil.store.fit import SourcePlan
 from cellvigil.store.writer import Store, open_store
 
 _BEAT_S = 15.0
@@ -95,11 +96,11 @@ def _house(settings: config.Config) -> Iterator[_House]:
         LOGGER.warning(text)
     kitchen = open_kitchen(settings, bundles)
     LOGGER.info("encoders loaded", extra={"device": kitchen.provider, "note": kitchen.device_note or "-"})
-    store = open_store(settings.store.path, embeddings=settings.store.embeddings)
+    store = open_store(settings.store.path, embeddings=settings.store.embeddings, plans=_plans(settings))
     try:
         for recovery in store.recovered:
             LOGGER.warning("a plate was mended", extra={"what": recovery})
-        quarantine = Quarantine(settings.state_dir / _QUEUE)
+        quarantine = Quarantine(settings.state_dir / _QUEUE, config=settings.sha256)
         metrics = Metrics(CollectorRegistry())
         metrics.device.labels(kitchen.provider).set(1)
         metrics.heartbeat.set_to_current_time()
@@ -115,6 +116,16 @@ def _house(settings: config.Config) -> Iterator[_House]:
     finally:
         store.close()
         LOGGER.info("store closed")
+
+
+def _plans(settings: config.Config) -> dict[str, SourcePlan]:
+    """What the store should lay its arrays out for, by source."""
+    return {
+        source.name: SourcePlan(
+            tuple(dict.fromkeys((*source.channels.awaited, *source.channels.optional))), source.interval_s
+        )
+        for source in settings.sources
+    }
 
 
 def _check_folder(source: config.Source) -> None:

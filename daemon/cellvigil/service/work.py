@@ -119,7 +119,7 @@ class Work:
             missing_channels=job.files.missing,
             revision=job.revision,
         )
-        self.store.append(record)
+        self.store.append(record, folder=job.files.folder, number=job.files.number)
         watch.lap("store")
         self.store.publish(record.frame.key.series)
         watch.lap("publish")
