@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EXPORT_VENV := .venv-export
+BENCHMARKS := $(filter-out benchmarks/bench_lab.py,$(wildcard benchmarks/*.py))
 PIP := pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-export lint bench clean help
+.PHONY: demo test test-export lint bench bench-smoke clean help
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,8 +29,14 @@ lint: $(VENV)/.lint  ## style, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.test  ## speed and memory, medians, as ratios in one run
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.test  ## speed, memory and agreement, medians, as ratios in one run (10 minutes)
+	@for script in $(BENCHMARKS); do echo "== $$script =="; $(BIN)/python $$script || exit 1; done
+
+bench-smoke: $(VENV)/.test  ## every benchmark once, on as little as it takes: do they still run?
+	$(BIN)/python benchmarks/store.py --frames 6
+	$(BIN)/python benchmarks/pipeline.py --frames 2 --rounds 1
+	$(BIN)/python benchmarks/startup.py --rounds 1
+	$(BIN)/python benchmarks/memory.py --frames 120 --from 20
 
 clean:  ## remove what make made
 	rm -rf $(VENV) $(EXPORT_VENV) demo

@@ -56,16 +56,21 @@ class BenchLab:
         return config.parse(self.settings(**source), base=self.root)
 
 
+def encoder_folder(root: Path) -> Path:
+    """Folder of the encoders: the checkout's, or a fresh export below `root` where there is none."""
+    if (ROOT / "encoders" / ENCODER / MANIFEST).is_file():
+        return ROOT / "encoders"
+    export(["run", ENCODER, "--out", str(root / "encoders")])
+    return root / "encoders"
+
+
 @contextlib.contextmanager
 def bench_lab(frames: int = 24) -> Iterator[BenchLab]:
     """A lab with an index of `frames` simulated reference frames, in a temporary folder."""
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
-        encoders = ROOT / "encoders"
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            if not (encoders / ENCODER / MANIFEST).is_file():
-                encoders = root / "encoders"
-                export(["run", ENCODER, "--out", str(encoders)])
+            encoders = encoder_folder(root)
             reference = write_reference(root / "reference", Assay(seed=2), frames)
             arguments = ["--coco", str(reference.annotations), "--encoder", ENCODER, "--encoders", str(encoders)]
             arguments += ["--states", STATES, "--crop-um", "28", "--mask", "--out", str(root / "indexes")]

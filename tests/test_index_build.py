@@ -121,7 +121,8 @@ def test_live_and_reference_cells_pass_through_the_same_steps(assay, lite0):
     frame = Frame(key, None, pixels[None], ("Bright Field",), (PIXEL_UM, PIXEL_UM), ())
     y0, x0, y1, x1 = cell.box_px
     rule = index.image_rule
-    image = normalize.analysis_image(frame, "Bright Field", rule, normalize.intensity_range([], rule.intensity))
+    intensity = normalize.intensity_range([frame.pixels[0]], rule.intensity)
+    image = normalize.analysis_image(frame, "Bright Field", rule, intensity)
     crop = normalize.crops(image, [((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2)], rule, size=224)
     vector = open_session(open_encoder(lite0), device="cpu").embed(crop.pixels)
     np.testing.assert_allclose(vector[0], index.embeddings[ENCODER][4], atol=1e-4)

@@ -202,7 +202,9 @@ class Record:
 class IntensityRule:
     """How raw values become 0..255. Never from one frame alone: a curve must not move with its own exposure."""
 
-    kind: str = "percentiles"  # "range": the two values below; "percentiles": of the plate's first frames
+    # "range": the two values below; "percentiles": of the plate's first frames; "full": all that the pixel type holds
+    # (0..255, 0..65535, 0..1 for floats), for images that were mapped for display by whoever wrote them
+    kind: str = "percentiles"
     low: float = 0.1  # raw value, or percentile 0..100
     high: float = 99.9  # raw value, or percentile 0..100
     frames: int = 4  # percentiles only: how many first frames of the plate are pooled (fewer if fewer are there)

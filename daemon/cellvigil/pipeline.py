@@ -72,7 +72,8 @@ def baseline_of(frames: Sequence[Frame], recipe: Recipe) -> Baseline:
     if not frames:
         raise ValueError("a baseline needs at least one frame")
     rule = recipe.index.image_rule
-    intensity = normalize.intensity_range([normalize.plane_of(f, recipe.channel) for f in frames], rule.intensity)
+    planes = [normalize.plane_of(frame, recipe.channel) for frame in frames]
+    intensity = normalize.intensity_range(planes, rule.intensity, dtype=frames[0].pixels.dtype)
     sharpness = [prepare(f, recipe, Baseline(intensity, 0.0)).quality.focus for f in frames]
     return Baseline(intensity, float(np.median(sharpness)))
 
@@ -94,7 +95,8 @@ def prepare(frame: Frame, recipe: Recipe, baseline: Baseline) -> Prepared:
         for size in sorted({encoder.input_size for encoder in recipe.encoders})
     }
     watch.lap("crop")
-    measured = quality.measure(normalize.plane_of(frame, recipe.channel), cells, baseline.intensity)
+    plane = normalize.plane_of(frame, recipe.channel)
+    measured = quality.measure(plane, cells, baseline.intensity, pixel_size_um=frame.pixel_size_um[0])
     judged = quality.judge(measured, baseline.focus, recipe.limits)
     watch.lap("quality")
     return Prepared(frame, cells, crops, judged, watch.seconds)

@@ -80,7 +80,7 @@ def _add_build(command: argparse.ArgumentParser) -> None:
     add("--split-by", default="image", metavar="RULE", help="image, folder or an expression: cells left out together")
     add("--analysis-pixel-size", type=_positive, metavar="UM", help="scale to this first (default: --pixel-size)")
     add("--crop-um", type=_positive, metavar="UM", help="side of the square crop (default: 72, as in the papers)")
-    add("--intensity", default="auto", metavar="RULE", help="range:LO:HI, percentiles:LO:HI, or auto")
+    add("--intensity", default="auto", metavar="RULE", help="full, range:LO:HI, percentiles:LO:HI, or auto")
     add("--clahe", type=_positive, metavar="CLIP", help="local contrast equalisation with this clip limit")
     add("--colour", default="auto", choices=["auto", "grey", "rgb"])
     add("--mask", action="store_true", help="blank everything outside the cell's own mask")
@@ -146,6 +146,8 @@ def index_settings(args: argparse.Namespace) -> IndexSettings:
 
 
 def _intensity(text: str) -> IntensityRule:
+    if text == "full":
+        return IntensityRule("full")
     kind, *limits = text.split(":")
     try:
         low, high = (float(limit) for limit in limits)
@@ -153,7 +155,7 @@ def _intensity(text: str) -> IntensityRule:
         low, high = 1.0, 0.0
     top = 100.0 if kind == "percentiles" else float("inf")
     if kind not in ("range", "percentiles") or not low < high or high > top or (kind == "percentiles" and low < 0):
-        hint = "write range:0:255, range:1.33:1.40 or percentiles:0.1:99.9"
+        hint = "write full, range:0:255, range:1.33:1.40 or percentiles:0.1:99.9"
         raise UsageError(f"--intensity {text!r} is no intensity rule", hint=hint)
     return IntensityRule(kind, low, high)
 

@@ -27,20 +27,20 @@ class PictureRule:
 
     rule: ImageRule
     pixel_size_um: float | None  # of the images as they are; None: single cells, each fitted whole
-    ranges: Mapping[str, tuple[float, float]]  # intensity range by `series_of` an image
+    ranges: Mapping[str, tuple[float, float]]  # by `series_of` an image; empty where each pixel type has its own
 
 
 def settled(rule: ImageRule, images: Sequence[LabelledImage], *, intensity: str, colour: str) -> ImageRule:
     """`rule` with "auto" replaced by what a sample of the images shows; anything else was said by the user.
 
-    Intensity: 8-bit images were mapped by whoever wrote them and come as they are (0 to 255); deeper ones get the
+    Intensity: 8-bit images were mapped by whoever wrote them and come as they are ("full"); deeper ones get the
     rule's percentiles. Colour: rgb where an image's channels differ, else grey.
     """
     if "auto" not in (intensity, colour):
         return rule
     sample = [read_image(image.path) for image in _spread(images)]
     if intensity == "auto" and all(pixels.dtype == np.uint8 for pixels in sample):
-        rule = replace(rule, intensity=IntensityRule("range", 0.0, 255.0))
+        rule = replace(rule, intensity=IntensityRule("full"))
     if colour == "auto":
         rule = replace(rule, colour="rgb" if any(_coloured(pixels) for pixels in sample) else "grey")
     return rule
@@ -57,7 +57,8 @@ def picture_rule(rule: ImageRule, images: Sequence[LabelledImage], pixel_size_um
     for name, members in series.items():
         sampled = _spread(members) if rule.intensity.kind == "percentiles" else []
         planes = [normalize.plane_of(_frame(image, read_image(image.path), 1.0), "") for image in sampled]
-        ranges[name] = normalize.intensity_range(planes, rule.intensity)
+        if rule.intensity.kind != "full":
+            ranges[name] = normalize.intensity_range(planes, rule.intensity)
     return PictureRule(rule, pixel_size_um, ranges)
 
 
@@ -76,7 +77,7 @@ def pictures(image: LabelledImage, pixels: Array, how: PictureRule, sizes: Seque
     if image.shape not in (None, pixels.shape[1:]):
         what = f"the image is {pixels.shape[1:]} (y, x), but was annotated as {image.shape}"
         raise UsageError(what, where=image.path, hint="give the images that were annotated")
-    intensity = how.ranges[series_of(image, how.rule)]
+    intensity = how.ranges.get(series_of(image, how.rule)) or normalize.full_range(pixels.dtype)
     if how.pixel_size_um is None:
         plain = replace(how.rule, clahe=None)
         whole = normalize.analysis_image(_frame(image, pixels, how.rule.pixel_size_um), "", plain, intensity).pixels

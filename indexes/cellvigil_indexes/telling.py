@@ -16,11 +16,11 @@ _DOMINANT = 0.8  # share of the squared distance above which one encoder decides
 def crop_rule(rule: ImageRule) -> str:
     """How a cell's picture is made, in one sentence."""
     i = rule.intensity
-    values = (
-        f"raw values {i.low:g} to {i.high:g} become 0 to 255"
-        if i.kind == "range"
-        else f"percentiles {i.low:g} to {i.high:g} of the plate's first {i.frames} frames become 0 to 255"
-    )
+    values = {
+        "full": "the whole range of the pixel type becomes 0 to 255",
+        "range": f"raw values {i.low:g} to {i.high:g} become 0 to 255",
+        "percentiles": f"percentiles {i.low:g} to {i.high:g} of the plate's first {i.frames} frames become 0 to 255",
+    }[i.kind]
     clahe = f", CLAHE with clip {rule.clahe.clip:g} and tiles of {rule.clahe.tile_um:g} um" if rule.clahe else ""
     if rule.frame_normalised:
         pixels = round(rule.crop_um / rule.pixel_size_um)
