@@ -15,8 +15,10 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+
+import numpy as np
 
 from cellvigil import config, pipeline
 from cellvigil.data import Baseline, Embeddings, FrameFiles, Record
@@ -62,6 +64,8 @@ class Work:
     metrics: Metrics
     returns: Returns
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    # Series and time point -> its first commit (monotonic seconds) and the frame timeout; the finishing thread's own.
+    begun: dict[tuple[str, str, str, int], tuple[float, float]] = field(default_factory=dict)
 
     def stages(self) -> Stages[Job, Prepared, Embeddings]:
         """These methods as the flow wants them."""
@@ -71,7 +75,7 @@ class Work:
             embed=embed,
             together=lambda one, other: one.recipe is other.recipe,
             finish=self.finish,
-            beat=lambda: self.metrics.heartbeat.set(self.now().timestamp()),
+            beat=self.beat,
         )
 
     def prepare(self, job: Job) -> Prepared:
@@ -103,6 +107,15 @@ class Work:
         else:
             self.returns.done(job)
 
+    def beat(self) -> None:
+        """A token, or a frame, came through every queue. Time points that waited long enough are shown to readers."""
+        self.metrics.heartbeat.set(self.now().timestamp())
+        now = time.monotonic()
+        for key, (since, timeout) in list(self.begun.items()):
+            if now - since >= timeout:
+                del self.begun[key]
+                self.store.publish(key[:3], overdue=key[3])
+
     def _commit(self, job: Job, prepared: Prepared, embeddings: Embeddings, embed_seconds: float) -> None:
         if self._is_unchanged(job, prepared):
             LOGGER.info("file touched, content unchanged", extra={"frame": str(job.files.key)})
@@ -123,6 +136,8 @@ class Work:
         watch.lap("store")
         self.store.publish(record.frame.key.series)
         watch.lap("publish")
+        key = record.frame.key
+        self.begun.setdefault((*key.series, key.timepoint), (time.monotonic(), job.source.frame_timeout_s))
         self._tell(job, record, {**record.stage_seconds, **watch.seconds})
 
     def _is_unchanged(self, job: Job, prepared: Prepared) -> bool:
@@ -137,6 +152,9 @@ class Work:
             metrics.stage.labels(stage).observe(spent)
         metrics.delay.observe(max(0.0, time.monotonic() - job.files.first_seen))
         metrics.last_frame.labels(name).set(self.now().timestamp())
+        best = record.calls.probabilities[np.arange(len(record.calls)), record.calls.best_ids]
+        for probability in best[np.isfinite(best)]:
+            metrics.probability.observe(float(probability))
         metrics.frames.labels(name, "excluded" if record.quality.excluded else "counted").inc()
         LOGGER.info(
             "frame committed",
