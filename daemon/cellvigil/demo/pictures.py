@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import zarr
 
 from cellvigil import table
 from cellvigil.data import I32, Array
 from cellvigil.demo.result import Result
-from cellvigil.rehearse.scene import STATES
 from cellvigil.store.recover import plate_folders
 
 # Okabe and Ito's colours, which the colour-blind tell apart, too.
@@ -27,8 +28,9 @@ def draw_curves(result: Result, out: Path) -> None:
         hours, colour = [row.hours for row in rows], ARM_COLOURS.get(arm, "#333333")
         axes.plot(hours, [row.true_share for row in rows], "--", color=colour, lw=1.5, label=f"{arm}, true")
         axes.plot(hours, [row.counted_share for row in rows], "-o", color=colour, ms=4, label=f"{arm}, counted")
+    axes.plot([], [], "-", color="#bbbbbb", lw=0.7, label="single wells, counted")
     for points in result.wells.values():
-        axes.plot([p[0] for p in points], [p[1] for p in points], "-", color="#888888", lw=0.6, zorder=0)
+        axes.plot([p[0] for p in points], [p[1] for p in points], "-", color="#bbbbbb", lw=0.7, zorder=0)
     axes.set(xlabel="hours", ylabel="dying and dead cells", ylim=(0, 1), title="Simulated assay: counted and true")
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.legend(frameon=False)
@@ -37,36 +39,47 @@ def draw_curves(result: Result, out: Path) -> None:
 
 
 def draw_frame(store: Path, out: Path) -> None:
-    """The frame with the most different states, its cells outlined by called state. Needs matplotlib."""
-    batch = max(table.rows(store), key=lambda rows: (len(set(rows.to_pydict()["state"])), rows.num_rows))
+    """The frame that shows the states best, each cell outlined by the state it was called. Needs matplotlib."""
+    batch = max(table.rows(store), key=_variety)
     cells = batch.to_pydict()
-    frames = {
-        (row["well"], row["field"], row["timepoint"]): row
+    place = (cells["well"][0], cells["field"][0], cells["timepoint"][0])
+    frame = next(
+        row
         for rows in table.frame_rows(store)
         for row in rows.to_pylist()
-        if row["current"]
-    }
-    place = (cells["well"][0], cells["field"][0], cells["timepoint"][0])
-    folder = plate_folders(store)[0] / frames[place]["path"]
-    slot = frames[place]["t"]
-    image = np.asarray(zarr.open_array(folder / "0", mode="r")[slot, 0])
-    labels: I32 = np.asarray(zarr.open_array(folder / "labels" / "cells" / "0", mode="r")[slot])
+        if row["current"] and (row["well"], row["field"], row["timepoint"]) == place
+    )
+    folder = plate_folders(store)[0] / frame["path"]
+    image = np.asarray(zarr.open_array(folder / "0", mode="r")[frame["t"], 0])
+    labels: I32 = np.asarray(zarr.open_array(folder / "labels" / "cells" / "0", mode="r")[frame["t"]])
     figure, axes = _canvas(10.0, 10.0 * image.shape[0] / image.shape[1] + 0.6)
     low, high = np.percentile(image, (0.5, 99.5))
     axes.imshow(image, cmap="gray", vmin=low, vmax=high)
-    for state in (*STATES, "unknown"):
-        mine = [cell for cell, called in zip(cells["cell"], cells["state"], strict=True) if called == state]
-        if mine:
-            axes.contour(_mask(labels, mine), levels=[0.5], colors=COLOURS[state], linewidths=1.2)
-            axes.plot([], [], color=COLOURS[state], label=f"{state} ({len(mine)})")
-    axes.set_title(f"Well {place[0]}, {frames[place]['acquired_at']:%H:%M}: simulated cells, by called state")
+    axes.imshow(_outlines(labels, cells["cell"], cells["state"]))
+    for state, count in Counter(cells["state"]).most_common():
+        axes.plot([], [], color=COLOURS[state], lw=2, label=f"{state} ({count})")
+    axes.set_title(f"Well {place[0]}, {frame['acquired_at']:%H:%M}: simulated cells, outlined by called state")
     axes.axis("off")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=5, frameon=False)
     figure.savefig(out, dpi=120)
 
 
-def _mask(labels: I32, mine: list[int]) -> Array:
-    return np.isin(labels, mine).astype(np.float32)
+def _variety(batch: Any) -> float:
+    """How evenly the cells of one frame are spread over the states: the entropy of their shares."""
+    counts = np.array(list(Counter(batch.to_pydict()["state"]).values()), dtype=np.float64)
+    shares = counts / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def _outlines(labels: I32, cells: list[int], states: list[str]) -> Array:
+    """(Y, X, 4) f32 red, green, blue, opacity: the outermost two pixels of each cell in its state's colour."""
+    palette = np.zeros((int(labels.max()) + 1, 4), dtype=np.float32)
+    for cell, state in zip(cells, states, strict=True):
+        code = COLOURS[state]
+        palette[cell] = [*(int(code[place : place + 2], 16) / 255 for place in (1, 3, 5)), 1.0]
+    inner = cv2.erode(labels.astype(np.float32), np.ones((5, 5), np.uint8)) == labels
+    inner &= cv2.dilate(labels.astype(np.float32), np.ones((5, 5), np.uint8)) == labels
+    return np.asarray(palette[np.where(inner, 0, labels)])
 
 
 def _canvas(width: float, height: float) -> tuple[Any, Any]:

@@ -33,6 +33,7 @@ from cellvigil.rehearse.run import IMAGES, TRUTH, Rehearsal, run
 ENCODER = "efficientnet-lite0"
 STATES = "live=alive,apoptotic=dying,necrotic=dead,debris=artefact"
 _MARK = ".cellvigil-demo"
+_REFERENCE_FRAMES = 24
 _PACE_S = 1.0  # real seconds between two time points
 _PATIENCE_S = 600.0  # without a new frame
 
@@ -71,7 +72,7 @@ def demo(out: Path, *, seed: int = 7, port: int = 0, keep: bool = False) -> dict
     _say("1/5  encoder: EfficientNet-Lite0 with its real ImageNet weights, to ONNX without torch")
     _encoder(places)
     _say("2/5  reference cells of another seed, and an index of them")
-    reference = write_reference(places.out / "reference", assay)
+    reference = write_reference(places.out / "reference", assay, _REFERENCE_FRAMES)
     _indexed(places, reference.annotations)
     _configure(places, assay, port)
     _say(f"3/5  the service watches {places.out / IMAGES} while the microscope writes")
@@ -112,7 +113,17 @@ def _encoder(places: Places) -> None:
 def _indexed(places: Places, annotations: Path) -> None:
     arguments = ["build", "demo", "--coco", str(annotations), "--encoder", ENCODER, "--states", STATES]
     # A cell of 12 to 25 um with a little of what is around it.
-    arguments += ["--crop-um", "32", "--encoders", str(places.out / "encoders"), "--out", str(places.out / "indexes")]
+    arguments += [
+        "--crop-um",
+        "28",
+        "--mask",
+        "--k-max",
+        "24",
+        "--encoders",
+        str(places.out / "encoders"),
+        "--out",
+        str(places.out / "indexes"),
+    ]
     _tool("cellvigil_indexes", *arguments)
 
 

@@ -1,8 +1,7 @@
-"""From the cells' common mask to single cells: small basins, joined wherever no bright line runs between them. Pure.
+"""Regions of an image: watershed basins, joining them across weak borders, cutting them at waists. Pure, vectorised.
 
-Touching cells are told apart by the bright line where their halos meet. Its height is the relief's curvature across it.
-The mask is first cut into basins (each pixel climbs away from the lines), too many; then the pair of neighbours that is
-parted least is joined, again and again, each only with its own best partner, until what parts the rest is a line.
+OpenCV's own watershed floods by the difference between neighbouring pixels, not by height, and so does not find the
+basins of a landscape; here every pixel climbs to its highest neighbour until it stands on a summit.
 """
 
 from __future__ import annotations
@@ -14,185 +13,179 @@ import numpy as np
 import numpy.typing as npt
 
 from cellvigil.data import F32, I32, I64, Bools
-from cellvigil.segment.texture import blurred
+from cellvigil.segment.shape import blurred
 
-F64 = npt.NDArray[np.float64]
+_LOWEST = -1e30
+_FLAT_SUMMIT = 0.08  # diameters: a summit no higher is part of its neighbour, whatever the waist
+_WAIST = 0.8  # waist over the narrower body's half width: below it there are two bodies
 
-_LINE_WIDTH = 24  # a bright line is about the diameter divided by this wide
-_SPOT = 1.5  # how much a bright spot (curved in both directions) counts against a line
-_BASIN = 40  # basins no finer than the diameter divided by this
-_STOP = 0.6  # lines higher than this part cells
-_FULL_SIZE = 0.75  # of a typical cell's area: smaller regions join more easily ...
-_SIZE_POWER = 0.8
-_UNION_SIZE = 0.8  # ... and so do two that are together smaller than this
-_CONTACT = (0.0, 0.25, 0.4, 1.0)  # share of its outline that a region has in common with the other ...
-_CONTACT_FACTOR = (1.5, 1.2, 1.0, 0.3)  # ... and what that does to the line's height
-_NECK = 0.8  # a waist narrower than this share of the thinner part is cut
-_THIN = 0.08  # parts thinner than this share of the diameter are no cells of their own
+Doubles = npt.NDArray[np.float64]
 
 
-@dataclass(slots=True, eq=False)
-class _Borders:
-    """Between which regions borders run, how long they are, and what they add up to."""
+@dataclass(frozen=True, slots=True)
+class Merging:
+    """When two regions are one: their common border's mean height, weighed by size and by how they touch, is low."""
 
-    one: I64  # (m,)
-    other: I64  # (m,)
-    length: F64  # (m,) pixels
-    height: F64  # (m,) sum of the line heights
-
-
-def lines(image: F32, contrast: F32, bright: Bools, diameter_px: float) -> F32:
-    """Height of the bright lines, (Y, X) >= 0; none inside bodies that are bright as a whole."""
-    sigma = diameter_px / _LINE_WIDTH
-    scaled = blurred(image / contrast, sigma)
-    xx, yy, xy = (
-        cv2.Sobel(scaled, cv2.CV_32F, *order, ksize=3) * (sigma * sigma / 4) for order in ((2, 0), (0, 2), (1, 1))
-    )
-    middle, radius = (xx + yy) / 2, np.sqrt(((xx - yy) / 2) ** 2 + xy**2)
-    across, along = np.maximum(radius - middle, 0), np.maximum(-radius - middle, 0)
-    height = np.maximum(across - _SPOT * along, 0)
-    height[bright] = 0
-    return np.asarray(height, dtype=np.float32)
+    cell_area: float  # square pixels
+    stop: float = 0.6  # weighed height, in units of local contrast, from which on a border stands
+    small: float = 0.75  # regions below this share of a cell are joined more easily
+    small_power: float = 0.8
+    large: float = 1.2  # unions above so many cells are joined less easily
+    touch: tuple[float, ...] = (0.0, 0.25, 0.4, 1.0)  # share of the smaller one's border that the two have in common
+    touch_weight: tuple[float, ...] = (1.5, 1.2, 1.0, 0.3)  # an enclosed region is no cell of its own
 
 
-def joined(mask: Bools, height: F32, diameter_px: float) -> I32:
-    """Regions of the mask, numbered from 1 with gaps; 0 = outside."""
-    labels, count = basins(-blurred(height, diameter_px / _BASIN), mask)
-    area = np.bincount(labels.ravel(), minlength=count).astype(np.float64)
-    roots = _join(_borders(labels, count, height), area, np.pi / 4 * diameter_px**2)
-    return np.asarray(roots[labels], dtype=np.int32)
+@dataclass(frozen=True, slots=True, eq=False)
+class Borders:
+    """Which regions touch; one row a pair, a < b. Region 0 is the outside."""
+
+    a: I64
+    b: I64
+    length: Doubles  # pixel pairs
+    height: Doubles  # sum over them
 
 
-def basins(height: F32, mask: Bools) -> tuple[I32, int]:
-    """Which summit each pixel reaches by steepest ascent: labels (0 outside the mask) and their number, 0 included."""
-    rows, columns = height.shape
-    best = height.copy()
-    upward: npt.NDArray[np.int32] = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns)
-    around = cv2.copyMakeBorder(height, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=-1e9)
-    places = cv2.copyMakeBorder(upward, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+def basins(height: F32, mask: Bools) -> I32:
+    """The region of each pixel of `mask`, 1..n, 0 outside: pixels from which a climb ends on the same summit."""
+    land = np.where(mask, height, np.float32(_LOWEST)).astype(np.float32)
+    rows, columns = land.shape
+    index = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns)
+    padded = cv2.copyMakeBorder(land, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=_LOWEST)
+    padded_index = np.pad(index, 1)
+    best, target = land.copy(), index.copy()
     for dy, dx in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1), (2, 2)):
-        there = around[dy : dy + rows, dx : dx + columns]
-        higher = there > best
-        np.copyto(best, there, where=higher)
-        np.copyto(upward, places[dy : dy + rows, dx : dx + columns], where=higher)
-    path = upward.ravel()
-    while not np.array_equal(further := path[path], path):
-        path = further
-    summits = (path == np.arange(rows * columns)) & mask.ravel()
-    count, plateaus = cv2.connectedComponents(summits.reshape(rows, columns).astype(np.uint8), connectivity=8)
-    labels = np.where(mask, plateaus.ravel()[path].reshape(rows, columns), 0)
-    return labels.astype(np.int32), int(count)
+        window = (slice(dy, dy + rows), slice(dx, dx + columns))
+        higher = padded[window] > best
+        np.copyto(best, padded[window], where=higher)
+        np.copyto(target, padded_index[window], where=higher)
+    climb = target.ravel()
+    while not np.array_equal(further := climb[climb], climb):
+        climb = further
+    summit = np.asarray((climb == index.ravel()) & mask.ravel(), dtype=np.uint8).reshape(rows, columns)
+    _, name = cv2.connectedComponents(summit, connectivity=8)  # a flat summit is one
+    return np.where(mask, name.ravel()[climb].reshape(rows, columns), 0).astype(np.int32)
 
 
-def cut_at_necks(labels: I32, diameter_px: float) -> I32:
-    """Cut regions at waists: parts whose widths are both well above that of the passage between them."""
-    inner = (cv2.erode(labels.astype(np.float32), np.ones((3, 3), np.uint8)) == labels) & (labels > 0)
-    depth = cv2.distanceTransform(inner.astype(np.uint8), cv2.DIST_L2, 5) / np.float32(diameter_px)
-    depth = blurred(depth, 1.0)
-    depth[~inner] = 0
-    parts = _waists(depth, inner)
-    grown = cv2.dilate(parts.astype(np.float32), np.ones((3, 3), np.uint8)).astype(np.int32)
-    return np.where((parts == 0) & (labels > 0), grown, parts).astype(np.int32)
+def joined(regions: I32, height: F32, rule: Merging) -> I32:
+    """Join regions across their weakest borders until every border left is higher than the rule's stop.
 
-
-def _borders(labels: I32, count: int, height: F32) -> _Borders:
-    keys, values = [], []
-    for near, far, low, high in _neighbours(labels, height):
-        apart = near != far
-        pair = np.minimum(near[apart], far[apart]).astype(np.int64) * count + np.maximum(near[apart], far[apart])
-        keys.append(pair)
-        values.append(np.maximum(low[apart], high[apart]))
-    return _merged(np.concatenate(keys), np.ones(sum(map(len, keys))), np.concatenate(values), count)
-
-
-def _neighbours(labels: I32, values: F32) -> tuple[tuple[I32, I32, F32, F32], ...]:
-    """Every pixel and the one right of it, then the one below: labels and values."""
-    return (
-        (labels[:, :-1], labels[:, 1:], values[:, :-1], values[:, 1:]),
-        (labels[:-1], labels[1:], values[:-1], values[1:]),
-    )
-
-
-def _merged(keys: I64, lengths: F64, heights: npt.NDArray[np.floating], count: int) -> _Borders:
-    pairs, where = np.unique(keys, return_inverse=True)
-    length: F64 = np.bincount(where, lengths).astype(np.float64)
-    height: F64 = np.bincount(where, heights.astype(np.float64)).astype(np.float64)
-    return _Borders(pairs // count, pairs % count, length, height)
-
-
-def _join(borders: _Borders, area: F64, cell: float) -> I64:
-    """Join mutual best partners until none is parted by less than a line; returns each region's root."""
-    count = len(area)
-    roots: I64 = np.arange(count)
-    while len(borders.one):
-        cost = _cost(borders, area, cell)
-        best = np.full(count, np.inf)
-        np.minimum.at(best, borders.one, cost)
-        np.minimum.at(best, borders.other, cost)
-        mutual = np.flatnonzero((cost <= _STOP) & (cost == best[borders.one]) & (cost == best[borders.other]))
-        chosen = _disjoint(mutual, borders)
-        if not chosen:
+    Each round joins every pair of regions that are each other's weakest border, so a round is a few array operations
+    and the result is that of joining the weakest pair of all each time (mean linkage). Region 0 is never joined.
+    """
+    areas = np.bincount(regions.ravel()).astype(np.float64)
+    borders = _borders(regions, height, np.maximum)
+    owner = np.arange(len(areas))
+    while len(borders.a):
+        weight = _weighed(borders, areas, rule)
+        pairs = _mutual(borders, weight, len(areas), rule.stop)
+        if not len(pairs):
             break
-        kept, gone = borders.one[chosen], borders.other[chosen]
-        into: I64 = np.arange(count)
-        into[gone] = kept
-        area[kept] += area[gone]
-        roots = into[roots]
-        one, other = into[borders.one], into[borders.other]
-        apart = one != other
-        keys = np.minimum(one[apart], other[apart]) * count + np.maximum(one[apart], other[apart])
-        borders = _merged(keys, borders.length[apart], borders.height[apart], count)
-    return roots
+        kept, gone = borders.a[pairs], borders.b[pairs]
+        areas[kept] += areas[gone]
+        rename = np.arange(len(areas))
+        rename[gone] = kept
+        owner = rename[owner]
+        borders = _summed(rename[borders.a], rename[borders.b], borders.length, borders.height, len(areas))
+    return _compact(owner[regions])
 
 
-def _cost(borders: _Borders, area: F64, cell: float) -> F64:
-    """What parts two regions: the mean height of the line, less for small ones and for long common borders."""
-    one, other = borders.one, borders.other
-    outline = np.bincount(one, borders.length, len(area)) + np.bincount(other, borders.length, len(area))
-    smaller = np.where(area[one] < area[other], one, other)
-    contact = np.interp(borders.length / outline[smaller], _CONTACT, _CONTACT_FACTOR)
-    size = np.minimum(1, area[smaller] / (_FULL_SIZE * cell)) ** _SIZE_POWER
-    union = np.minimum(1, (area[one] + area[other]) / (_UNION_SIZE * cell))
-    cost = borders.height / borders.length * size * contact * union
-    return np.asarray(np.where((one == 0) | (other == 0), np.inf, cost))
+def waisted(regions: I32, diameter: float) -> I32:
+    """Cut each region at its waists: the distance to its border is a landscape whose summits are bodies.
+
+    Two summits are two bodies where the pass between them is lower than 0.8 of the lower summit.
+    """
+    apart = regions != np.asarray(cv2.erode(regions.astype(np.float32), np.ones((3, 3), dtype=np.uint8)))
+    inside = np.asarray((regions > 0) & ~apart)
+    depth = np.asarray(cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 5), dtype=np.float32)
+    depth = np.where(inside, blurred(depth, 1.0), 0).astype(np.float32)
+    parts = basins(depth, inside)
+    summit = np.zeros(int(parts.max()) + 1)
+    np.maximum.at(summit, parts.ravel(), depth.ravel())
+    owner = _over_passes(_passes(parts, depth), summit, _FLAT_SUMMIT * diameter)
+    parts = owner[parts].astype(np.int32)
+    grown = cv2.dilate(parts.astype(np.float32), np.ones((3, 3), dtype=np.uint8)).astype(np.int32)
+    return _compact(np.where((parts == 0) & (regions > 0), grown, parts))
 
 
-def _disjoint(mutual: I64, borders: _Borders) -> list[int]:
-    """Of several equally good pairs with a region in common only the first."""
-    taken: set[int] = set()
-    chosen = []
-    for edge, one, other in zip(
-        mutual.tolist(), borders.one[mutual].tolist(), borders.other[mutual].tolist(), strict=True
-    ):
-        if one not in taken and other not in taken:
-            taken |= {one, other}
-            chosen.append(edge)
-    return chosen
+def _over_passes(passes: list[tuple[float, int, int]], summit: Doubles, flat: float) -> I64:
+    """The owner of each part when parts are joined over every pass that is no waist; highest pass first."""
+    owner = list(range(len(summit)))
+    height = summit.tolist()
 
-
-def _waists(depth: F32, inner: Bools) -> I32:
-    """Basins of the depth map, joined over every passage that is no waist, the widest passage first."""
-    labels, count = basins(depth, inner)
-    peaks = np.zeros(count)
-    np.maximum.at(peaks, labels.ravel(), depth.ravel())
-    passages: dict[tuple[int, int], float] = {}
-    for near, far, low, high in _neighbours(labels, depth):
-        apart = (near != far) & (near > 0) & (far > 0)
-        ends = np.sort(np.stack([near[apart], far[apart]], axis=1), axis=1).tolist()
-        for (one, other), width in zip(ends, np.minimum(low[apart], high[apart]).tolist(), strict=True):
-            passages[one, other] = max(width, passages.get((one, other), 0.0))
-    parent = list(range(count))
-    peak = peaks.tolist()
-
-    def root(part: int) -> int:
-        while parent[part] != part:
-            part = parent[part]
+    def top(part: int) -> int:
+        while owner[part] != part:
+            part = owner[part]
         return part
 
-    for (one, other), width in sorted(passages.items(), key=lambda item: (-item[1], item[0])):
-        a, b = root(one), root(other)
-        thinner = min(peak[a], peak[b])
-        if a != b and (width >= _NECK * thinner or thinner < _THIN):
-            parent[b] = a
-            peak[a] = max(peak[a], peak[b])
-    return np.asarray([root(part) for part in range(count)], dtype=np.int32)[labels]
+    for level, one, other in passes:
+        a, b = top(one), top(other)
+        lower = min(height[a], height[b])
+        if a != b and (level >= _WAIST * lower or lower < flat):
+            owner[b] = a
+            height[a] = max(height[a], height[b])
+    return np.array([top(part) for part in range(len(owner))], dtype=np.int64)
+
+
+def _passes(parts: I32, depth: F32) -> list[tuple[float, int, int]]:
+    """(height, a, b) of the highest pass between each two parts that touch, highest first."""
+    a, b, level = _touching(parts, depth, np.minimum)
+    inner = a > 0
+    order = np.argsort(-level[inner], kind="stable")
+    a, b, level = a[inner][order], b[inner][order], level[inner][order]
+    _, first = np.unique(a * (int(parts.max()) + 1) + b, return_index=True)
+    first.sort()
+    return list(zip(level[first].tolist(), a[first].tolist(), b[first].tolist(), strict=True))
+
+
+def _weighed(borders: Borders, areas: Doubles, rule: Merging) -> Doubles:
+    a, b = borders.a, borders.b
+    whole = np.bincount(a, borders.length, len(areas)) + np.bincount(b, borders.length, len(areas))
+    smaller = np.where(areas[a] < areas[b], a, b)
+    touch = np.interp(borders.length / whole[smaller], rule.touch, rule.touch_weight)
+    small = np.minimum(1, areas[smaller] / (rule.small * rule.cell_area)) ** rule.small_power
+    large = np.maximum(1, (areas[a] + areas[b]) / (rule.large * rule.cell_area))
+    return np.where(a == 0, np.inf, borders.height / borders.length * touch * small * large)
+
+
+def _mutual(borders: Borders, weight: Doubles, count: int, stop: float) -> I64:
+    """Rows of `borders` below `stop` that are the weakest of both their regions."""
+    rank = np.empty(len(weight), dtype=np.int64)
+    rank[np.argsort(weight, kind="stable")] = np.arange(len(weight))
+    weakest = np.full(count, len(weight), dtype=np.int64)
+    np.minimum.at(weakest, borders.a, rank)
+    np.minimum.at(weakest, borders.b, rank)
+    return np.flatnonzero((weight <= stop) & (weakest[borders.a] == rank) & (weakest[borders.b] == rank))
+
+
+def _borders(regions: I32, height: F32, of_two: np.ufunc) -> Borders:
+    a, b, level = _touching(regions, height, of_two)
+    return _summed(a, b, np.ones(len(a)), level.astype(np.float64), int(regions.max()) + 1)
+
+
+def _touching(regions: I32, height: F32, of_two: np.ufunc) -> tuple[I64, I64, F32]:
+    """Every pair of neighbouring pixels of two regions: the regions (a < b), and one height of the two pixels'."""
+    pairs = []
+    for near, far in (((slice(None), slice(0, -1)), (slice(None), slice(1, None))),) + (
+        ((slice(0, -1), slice(None)), (slice(1, None), slice(None))),
+    ):
+        at = np.nonzero(regions[near] != regions[far])
+        one, other = regions[near][at].astype(np.int64), regions[far][at].astype(np.int64)
+        level = of_two(height[near][at], height[far][at])
+        pairs.append((np.minimum(one, other), np.maximum(one, other), level))
+    a, b, level = (np.concatenate(column) for column in zip(*pairs, strict=True))
+    return a, b, level
+
+
+def _summed(a: I64, b: I64, length: Doubles, height: Doubles, count: int) -> Borders:
+    apart = a != b
+    low, high = np.minimum(a, b)[apart], np.maximum(a, b)[apart]
+    pair, row = np.unique(low * count + high, return_inverse=True)
+    lengths, heights = np.bincount(row, length[apart]), np.bincount(row, height[apart])
+    return Borders(pair // count, pair % count, lengths, heights)
+
+
+def _compact(labels: npt.NDArray[np.integer]) -> I32:
+    """The same labels as 1..n without gaps."""
+    there = np.bincount(labels.ravel()) > 0
+    there[0] = False
+    return np.asarray((np.cumsum(there) * there)[labels], dtype=np.int32)
