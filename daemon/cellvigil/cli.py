@@ -6,6 +6,7 @@ Exit code 0: done; 2: bad usage or configuration; 1: anything else.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +16,9 @@ from cellvigil.errors import CellvigilError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    # Frames are worked on side by side, so each library works alone: threads that wait for each other by spinning
+    # would take the encoder's cores. Must be said before numpy is imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     parser = argparse.ArgumentParser(
         prog="cellvigil", description="Live cell-state counts beside a live-cell microscope. Research use only."
     )

@@ -166,7 +166,7 @@ class Calls:
 class Quality:
     """Image quality of one frame's segmentation channel; dimensionless ratios unless said."""
 
-    focus: float  # sharpness, comparable inside one plate; 0 = flat
+    focus: float  # sharpness, comparable inside one plate; towards 0 = blurred, NaN = nothing there to focus on
     saturated: float  # share of pixels at the range's top, 0..1
     dark: float  # share of pixels at the range's bottom, 0..1
     coverage: float  # share of the image covered by cell masks, 0..1
@@ -178,7 +178,7 @@ class Baseline:
     """What a series' first frames fixed for all later ones; journaled: a restart measures with the same ruler."""
 
     intensity: tuple[float, float]  # raw values that become 0 and 255
-    focus: float  # median `Quality.focus` of those frames; limits are shares of it
+    focus: float  # median `Quality.focus` of those frames; limits are shares of it; 0 = none could be measured
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -21,9 +24,9 @@ from cellvigil.errors import BundleError, DeviceError, UsageError
 
 LOG = logging.getLogger("cellvigil")
 
-BUCKETS = {"cpu": (1, 2, 4, 8), "cuda": (1, 8, 32, 64), "tensorrt": (1, 8, 32, 64)}
-"""Batch sizes by provider. On the CPU an image costs the same alone as among 64 (ARCHITECTURE.md has the figures), so
-larger batches would only take memory."""
+BUCKETS = {"cpu": (1, 2), "cuda": (1, 8, 32, 64), "tensorrt": (1, 8, 32, 64)}
+"""Batch sizes by provider. On the CPU an image costs the least alone or in pairs, each core with its own: no core waits
+for another, and the activations stay in its cache (benchmarks/README.md has the figures)."""
 
 RUN_COST = {"cpu": 0.0, "cuda": 8.0, "tensorrt": 8.0}
 """What starting a run costs, in images: on the CPU nothing, so that nothing is padded; on a GPU a batch of one takes
@@ -55,6 +58,7 @@ class Encoder:
     device_note: str  # why `auto` did not take the GPU; "" otherwise
     buckets: tuple[int, ...]  # batch sizes that are run, ascending, the first is 1
     session: Any  # onnxruntime.InferenceSession
+    lanes: ThreadPoolExecutor | None  # on the CPU one thread a core, each running batches alone; None = one at a time
 
     @property
     def name(self) -> str:
@@ -83,12 +87,12 @@ class Encoder:
         DeviceError if the device fails or gives numbers that are none.
         """
         self._check(pixels)
-        vectors = np.empty((len(pixels), self.dimension), np.float32)
-        start = 0
-        for size in batch_plan(len(pixels), self.buckets, RUN_COST[self.provider]):
-            block = pixels[start : start + size]
-            vectors[start : start + size] = self._run(_filled(block, size, self.channels))[: len(block)]
-            start += size
+        plan = batch_plan(len(pixels), self.buckets, RUN_COST[self.provider])
+        starts = tuple(accumulate(plan, initial=0))[:-1]
+        blocks = [pixels[start : start + size] for start, size in zip(starts, plan, strict=True)]
+        run = map if self.lanes is None else self.lanes.map
+        parts = list(run(self._vectors, blocks, plan))
+        vectors = np.concatenate(parts) if parts else np.empty((0, self.dimension), np.float32)
         if not np.isfinite(vectors).all():
             raise DeviceError(f"encoder {self.name} gave vectors that are not finite", where=self.provider)
         return vectors
@@ -99,6 +103,10 @@ class Encoder:
         if pixels.dtype != np.uint8 or not fits:
             wants = f"(n, {side}, {side}, {self.channels} or 1) uint8"
             raise UsageError(f"encoder {self.name} takes pictures {wants}, not {pixels.shape} {pixels.dtype}")
+
+    def _vectors(self, block: U8, size: int) -> F32:
+        """The vectors of one block, run as a batch of `size`."""
+        return np.asarray(self._run(_filled(block, size, self.channels))[: len(block)], dtype=np.float32)
 
     def _run(self, batch: U8) -> Array:
         try:
@@ -121,14 +129,16 @@ def _filled(block: U8, size: int, channels: int) -> U8:
 def open_session(bundle: EncoderBundle, *, device: str, threads: int = 0, batch: int = 32) -> Encoder:
     """Load `bundle` on `device` ("auto", "cpu", "cuda" or "tensorrt") and try its golden pair.
 
-    `threads` on the CPU, 0 = all cores; no run takes more than `batch` images. Raises DeviceError if the device cannot
+    `threads` on the CPU, 0 = one a core; no run takes more than `batch` images. Raises DeviceError if the device cannot
     be had (see `device.open_model`), BundleError if the model does not load or does not give its golden output.
     """
     if batch < 1:
         raise UsageError(f"a batch of {batch} images cannot be run", hint="encoder.batch must be 1 or more")
-    opened = devices.open_model(bundle.model_path, device=device, threads=threads)
+    opened = devices.open_model(bundle.model_path, device=device, threads=1)
     buckets = tuple(size for size in BUCKETS[opened.provider] if size <= batch)
-    encoder = Encoder(bundle, opened.provider, opened.note, buckets, opened.session)
+    cores = threads or os.cpu_count() or 1
+    lanes = ThreadPoolExecutor(cores, thread_name_prefix="encode") if opened.provider == "cpu" and cores > 1 else None
+    encoder = Encoder(bundle, opened.provider, opened.note, buckets, opened.session, lanes)
     _check_ends(encoder)
     _check_golden(encoder)
     if opened.note:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cellvigil.data import F32, I32, U8, Array, ClaheRule, Crops, Frame, ImageRule, IntensityRule, frozen_array
+from cellvigil.data import F32, I32, U8, Array, Bools, ClaheRule, Crops, Frame, ImageRule, IntensityRule, frozen_array
 from cellvigil.errors import BadFile, UsageError
 
 RED_GREEN_BLUE = ("red", "green", "blue")
@@ -135,12 +135,15 @@ def crops(
     margin = side // 2 + 1
     border = _BORDERS[rule.pad]
     padded = cv2.copyMakeBorder(np.asarray(image.pixels), margin, margin, margin, margin, border)
+    owners = _at_scale(labels, image, margin) if rule.mask and labels is not None else None
     out = np.empty((len(centres), size, size, 3 if rule.colour == "rgb" else 1), dtype=np.uint8)
     for row, (y, x) in enumerate(corners):
-        window = _fitted(np.asarray(padded[y : y + side, x : x + side]), size)
+        place = (slice(y, y + side), slice(x, x + side))
+        window: U8 = np.asarray(padded[place], dtype=np.uint8)
+        if owners is not None:
+            window = _blanked(window, owners[place] == row + 1)
+        window = _fitted(window, size)
         out[row] = window if window.ndim == 3 else window[..., None]
-    if rule.mask and labels is not None and len(centres):
-        _blank(out, labels, image, corners, side)
     return Crops(out)
 
 
@@ -239,17 +242,19 @@ def _corners(centres: npt.NDArray[np.float64], image: AnalysisImage) -> npt.NDAr
     return np.asarray(np.clip(at, 0, np.asarray(image.pixels.shape[:2]) - 1) + 1)
 
 
-def _blank(out: U8, labels: I32, image: AnalysisImage, corners: npt.NDArray[np.int64], side: int) -> None:
-    """Give every pixel outside the cell's own mask the median of its crop's outermost pixels, in place."""
-    margin = side // 2 + 1
-    at_scale = cv2.resize(np.asarray(labels), image.pixels.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    padded = cv2.copyMakeBorder(at_scale, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=0)
-    for row, (y, x) in enumerate(corners):
-        own = np.asarray(padded[y : y + side, x : x + side] == row + 1, dtype=np.uint8)
-        own = np.asarray(cv2.resize(own, out.shape[2:0:-1], interpolation=cv2.INTER_NEAREST_EXACT))
-        crop = out[row]
-        rim = np.concatenate([crop[0], crop[-1], crop[1:-1, 0], crop[1:-1, -1]])
-        crop[own == 0] = np.rint(np.median(rim, axis=0)).astype(np.uint8)
+def _at_scale(labels: I32, image: AnalysisImage, margin: int) -> I32:
+    """The labels on the analysis grid, with a border of background."""
+    size = (image.pixels.shape[1], image.pixels.shape[0])
+    scaled = cv2.resize(np.asarray(labels), size, interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(cv2.copyMakeBorder(scaled, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=0))
+
+
+def _blanked(window: U8, own: Bools) -> U8:
+    """The window with the median of its outermost pixels wherever it is not the cell's own."""
+    rim = np.concatenate([window[0], window[-1], window[1:-1, 0], window[1:-1, -1]])
+    ground = np.rint(np.median(rim, axis=0)).astype(np.uint8)
+    kept = own if window.ndim == 2 else own[..., None]
+    return np.where(kept, window, ground)
 
 
 def _centre(pixels: U8, height: int, width: int) -> U8:

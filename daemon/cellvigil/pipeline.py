@@ -75,7 +75,7 @@ def baseline_of(frames: Sequence[Frame], recipe: Recipe) -> Baseline:
     planes = [normalize.plane_of(frame, recipe.channel) for frame in frames]
     intensity = normalize.intensity_range(planes, rule.intensity, dtype=frames[0].pixels.dtype)
     sharpness = [prepare(f, recipe, Baseline(intensity, 0.0)).quality.focus for f in frames]
-    return Baseline(intensity, float(np.median(sharpness)))
+    return Baseline(intensity, quality.usual_focus(sharpness))
 
 
 def prepare(frame: Frame, recipe: Recipe, baseline: Baseline) -> Prepared:

@@ -1,15 +1,17 @@
 """How good a frame's picture is: focus, exposure, coverage; and whether the frame counts. Pure.
 
-Focus is the share of fine detail in the detail that is there: the ratio of two band-pass energies, about 1.5 um and
-7 um, each freed of camera noise. It does not change with the number of cells, their contrast or the lamp. A field with
-nothing in it has no focus to judge and gets 1, so that an empty well is never left out as blurred; a blurred field
-keeps its coarse structure and loses the fine, and falls towards 0. The ratio is scaled so that an ideal edge gives 1.
+Focus is the share of fine detail in the detail that is there: the ratio of two band-pass amplitudes, sigma 0.5 um and
+2.5 um, each freed of camera noise, tile by tile. An ideal edge gives 1, the fine lines of bright field more, a blurred
+field less. It does not change with the number of cells, their contrast or the lamp. The sharpest tenth of the tiles
+speaks for the field: dying cells lose their edges, and a treated well must not pass for one out of focus; the optics
+blur everything. A field with nothing in it has no focus (NaN): an empty well is never left out as blurred.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -17,12 +19,13 @@ import numpy as np
 from cellvigil.config import Response
 from cellvigil.data import F32, Array, Cells, Quality
 
-NOTHING_TO_FOCUS_ON = 1.0
+NOTHING_TO_FOCUS_ON = math.nan
 """`Quality.focus` of a field without structure."""
 
 _FINE_UM = 0.5  # sigma of the fine band, about the resolution of a 20x objective
 _COARSER = 5  # coarse sigma over fine sigma: 2.5 um, the size of a nucleus' and a cell body's edges
 _TILE_UM = 40.0  # side of the tiles that vote: a few cells
+_SPOKESMEN = 0.9  # quantile of the tiles, weighed by how much is in them
 _SIGNIFICANT = 4.0  # a tile votes when its coarse energy is so many times what noise alone would give
 _MAD_TO_SIGMA = 1.4826
 
@@ -48,7 +51,8 @@ def measure(
 def judge(quality: Quality, baseline_focus: float, limits: Response) -> Quality:
     """The same figures with `excluded` set: "exposure", "focus", "coverage" or "" (the first that applies).
 
-    `baseline_focus` is the plate's usual focus; 0 (or no number) = not known yet, then focus excludes nothing.
+    `baseline_focus` is the plate's `usual_focus`; 0 = not known, then focus excludes nothing. A field without a focus
+    (NaN) is never out of focus.
     """
     reason = ""
     if quality.saturated > limits.max_saturated or quality.dark > limits.max_dark:
@@ -60,27 +64,32 @@ def judge(quality: Quality, baseline_focus: float, limits: Response) -> Quality:
     return dataclasses.replace(quality, excluded=reason)
 
 
+def usual_focus(figures: Iterable[float]) -> float:
+    """Median focus of a plate's first frames, those without one left out; 0 = none of them had any."""
+    known = [figure for figure in figures if math.isfinite(figure)]
+    return float(np.median(known)) if known else 0.0
+
+
 def focus(plane: Array, pixel_size_um: float | None = None) -> float:
-    """Sharpness of a (Y, X) plane: 0 = blurred away, 1 = as an ideal edge, or nothing there to focus on."""
+    """Sharpness of a (Y, X) plane: towards 0 = blurred, 1 = as an ideal edge, NaN = nothing there to focus on."""
     image = np.nan_to_num(plane.astype(np.float32, copy=False))
-    if min(image.shape) < 8:
-        return NOTHING_TO_FOCUS_ON
     fine_px = max(0.8, _FINE_UM / pixel_size_um) if pixel_size_um else 1.5
-    tile_px = _TILE_UM / _FINE_UM * fine_px
-    noise = _noise_sigma(image) ** 2
     step = max(1, round(_COARSER * fine_px / 3))  # the coarse band needs no finer grid
-    small = _shrunk(image, step)
-    fine = _tiles(_band(image, fine_px) ** 2, tile_px) - noise * _white_gain(fine_px)
     coarse_px = _COARSER * fine_px / step
-    floor = noise / step**2 * _white_gain(coarse_px)
-    coarse = _tiles(_band(small, coarse_px) ** 2, tile_px / step)
-    fine = np.asarray(cv2.resize(fine, coarse.shape[::-1], interpolation=cv2.INTER_AREA))
-    votes = coarse > _SIGNIFICANT * floor + np.float32(1e-12) * float(np.square(image).mean())
+    margin = math.ceil(4 * coarse_px)  # a slope ends in a false edge at the border
+    if min(image.shape) < 4 * margin * step:
+        return NOTHING_TO_FOCUS_ON
+    noise = _noise_sigma(image) ** 2
+    fine_noise, coarse_noise = noise * _white_gain(fine_px), noise / step**2 * _white_gain(coarse_px)
+    fine, coarse = _shrunk(_band(image, fine_px) ** 2, step), _band(_shrunk(image, step), coarse_px) ** 2
+    side = _TILE_UM / _FINE_UM * fine_px / step
+    fine, coarse = (_tiles(energy[margin:-margin, margin:-margin], side) for energy in (fine, coarse))
+    votes = coarse > _SIGNIFICANT * coarse_noise + np.float32(1e-10) * float(np.square(image).mean())
     if not votes.any():
         return NOTHING_TO_FOCUS_ON
-    ratio = np.maximum(fine[votes], 0) / (coarse[votes] - floor)
-    typical = _weighted_median(ratio, np.sqrt(coarse[votes]))
-    return math.sqrt(typical * _COARSER)  # an ideal edge has band energies in proportion to sigma
+    ratio = np.maximum(fine[votes] - fine_noise, 0) / (coarse[votes] - coarse_noise)
+    sharp = _weighted_quantile(ratio, np.sqrt(coarse[votes]), _SPOKESMEN)
+    return math.sqrt(sharp * _COARSER)  # an ideal edge has band energies in proportion to sigma
 
 
 def _band(image: F32, sigma: float) -> F32:
@@ -113,10 +122,10 @@ def _shrunk(image: F32, step: int) -> F32:
     return np.asarray(cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
-def _weighted_median(values: F32, weights: F32) -> float:
+def _weighted_quantile(values: F32, weights: F32, share: float) -> float:
     order = np.argsort(values)
     reach = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(reach, reach[-1] / 2)])
+    return float(values[order][np.searchsorted(reach, reach[-1] * share)])
 
 
 def _share(mask: Array) -> float:

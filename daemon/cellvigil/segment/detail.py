@@ -1,4 +1,4 @@
-"""Local detail against noise: what a cell has and empty ground has not, whatever the contrast of the microscope. Pure."""
+"""Local detail against noise: what a cell has and empty ground has not, whatever the contrast. Pure."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def ground_of(grey: F32, detailed: Bools, diameter: float) -> Ground:
     if reference.any():
         broad = np.abs(blurred(relief, diameter / 8)[reference[area]])
         spread = float(np.median(broad)) * _MAD_TO_SIGMA + 0.5
-        level = np.bincount(area.ravel(), weights=relief.ravel(), minlength=count) / sizes
+        level = np.bincount(area.ravel(), weights=relief.ravel(), minlength=count) / np.maximum(sizes, 1)
         large &= vast | (level > -_SHADE * spread)
         relief = grey - _brightness(grey, large[area], diameter)
     mask = large[area]

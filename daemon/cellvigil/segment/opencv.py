@@ -1,4 +1,4 @@
-"""The segmenter for label-free images that needs nothing but OpenCV: bright field, phase contrast, holotomography. Pure.
+"""The segmenter for label-free images (bright field, phase contrast, holotomography) with OpenCV alone. Pure.
 
 What tells a cell from its ground without a dye is detail (rims, granules), and what tells it from its neighbour is the
 bright line of light between the two rims (the halo of phase contrast and of defocused bright field), or, where cells
@@ -151,7 +151,7 @@ def _ridges(picture: F32, diameter: float) -> F32:
     xy = cv2.Sobel(smooth, cv2.CV_32F, 1, 1, ksize=3, scale=sigma**2 / 4)
     middle, half = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
     line = np.maximum(half - middle, 0) - np.maximum(-half - middle, 0)
-    return np.maximum(line, 0, dtype=np.float32)
+    return np.asarray(np.maximum(line, 0), dtype=np.float32)
 
 
 def _parted(scene: Scene, body: Bools, ridges: F32) -> I32:

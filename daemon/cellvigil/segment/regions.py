@@ -30,7 +30,7 @@ class Merging:
     stop: float = 0.6  # weighed height, in units of local contrast, from which on a border stands
     small: float = 0.75  # regions below this share of a cell are joined more easily
     small_power: float = 0.8
-    large: float = 1.2  # unions above so many cells are joined less easily
+    large: float = 1.2  # unions above so many cells are joined less easily, those below one more easily
     touch: tuple[float, ...] = (0.0, 0.25, 0.4, 1.0)  # share of the smaller one's border that the two have in common
     touch_weight: tuple[float, ...] = (1.5, 1.2, 1.0, 0.3)  # an enclosed region is no cell of its own
 
@@ -46,13 +46,15 @@ class Borders:
 
 
 def basins(height: F32, mask: Bools) -> I32:
-    """The region of each pixel of `mask`, 1..n, 0 outside: pixels from which a climb ends on the same summit."""
-    land = np.where(mask, height, np.float32(_LOWEST)).astype(np.float32)
-    rows, columns = land.shape
+    """The region of each pixel of `mask`, 1..n: pixels from which a climb over `height` (Y, X) ends on the same summit.
+
+    0 outside the mask, and where the climb leaves it: such a pixel lies on the far side of the outermost ridge.
+    """
+    rows, columns = height.shape
     index = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns)
-    padded = cv2.copyMakeBorder(land, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=_LOWEST)
+    padded = cv2.copyMakeBorder(height, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=_LOWEST)
     padded_index = np.pad(index, 1)
-    best, target = land.copy(), index.copy()
+    best, target = height.copy(), index.copy()
     for dy, dx in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1), (2, 2)):
         window = (slice(dy, dy + rows), slice(dx, dx + columns))
         higher = padded[window] > best
@@ -143,8 +145,9 @@ def _weighed(borders: Borders, areas: Doubles, rule: Merging) -> Doubles:
     smaller = np.where(areas[a] < areas[b], a, b)
     touch = np.interp(borders.length / whole[smaller], rule.touch, rule.touch_weight)
     small = np.minimum(1, areas[smaller] / (rule.small * rule.cell_area)) ** rule.small_power
-    large = np.maximum(1, (areas[a] + areas[b]) / (rule.large * rule.cell_area))
-    return np.where(a == 0, np.inf, borders.height / borders.length * touch * small * large)
+    union = (areas[a] + areas[b]) / rule.cell_area
+    size = small * np.maximum(1, union / rule.large) * np.sqrt(np.minimum(1, union))
+    return np.where(a == 0, np.inf, borders.height / borders.length * touch * size)
 
 
 def _mutual(borders: Borders, weight: Doubles, count: int, stop: float) -> I64:
@@ -165,9 +168,8 @@ def _borders(regions: I32, height: F32, of_two: np.ufunc) -> Borders:
 def _touching(regions: I32, height: F32, of_two: np.ufunc) -> tuple[I64, I64, F32]:
     """Every pair of neighbouring pixels of two regions: the regions (a < b), and one height of the two pixels'."""
     pairs = []
-    for near, far in (((slice(None), slice(0, -1)), (slice(None), slice(1, None))),) + (
-        ((slice(0, -1), slice(None)), (slice(1, None), slice(None))),
-    ):
+    every, before, after = slice(None), slice(0, -1), slice(1, None)
+    for near, far in (((every, before), (every, after)), ((before, every), (after, every))):
         at = np.nonzero(regions[near] != regions[far])
         one, other = regions[near][at].astype(np.int64), regions[far][at].astype(np.int64)
         level = of_two(height[near][at], height[far][at])
@@ -180,7 +182,8 @@ def _summed(a: I64, b: I64, length: Doubles, height: Doubles, count: int) -> Bor
     apart = a != b
     low, high = np.minimum(a, b)[apart], np.maximum(a, b)[apart]
     pair, row = np.unique(low * count + high, return_inverse=True)
-    lengths, heights = np.bincount(row, length[apart]), np.bincount(row, height[apart])
+    lengths = np.bincount(row, length[apart], len(pair)).astype(np.float64)
+    heights = np.bincount(row, height[apart], len(pair)).astype(np.float64)
     return Borders(pair // count, pair % count, lengths, heights)
 
 
