@@ -26,10 +26,10 @@ from cellvigil.metrics import Metrics
 from cellvigil.pipeline import Recipe
 from cellvigil.quarantine import Quarantine
 from cellvigil.rehearse.assay import Assay
-from cellvigil.service.feed import Feed
+from cellvigil.service.feed import Feed, Ticket
 from cellvigil.service.flow import Flow
 from cellvigil.service.opening import open_bundles, open_kitchen
-from cellvigil.service.work import Job, Returns, Work
+from cellvigil.service.work import Job, Work
 from cellvigil.sources.read import read_frame
 from cellvigil.sources.registry import format_of
 from cellvigil.store.writer import open_store
@@ -52,7 +52,7 @@ def jobs_of(lab: BenchLab, recipe: Recipe, count: int) -> list[Job]:
     assert len(tickets) == len(listing) == count
     frames = [read_frame(files, fmt, source, settings.limits) for files in tickets[:4]]
     baseline = pipeline.baseline_of(frames, recipe)
-    return [Job(files, source, fmt, recipe, baseline, 0) for files in tickets]
+    return [Job(Ticket(files), source, fmt, recipe, baseline, 0) for files in tickets]
 
 
 def cpu_beside_encoder(lab: BenchLab, jobs: list[Job]) -> None:
@@ -105,18 +105,20 @@ def whole_pipeline(lab: BenchLab, jobs: list[Job], name: str) -> tuple[float, fl
     metrics = Metrics(CollectorRegistry())
     ends: list[Job] = []
 
-    def refused(job: Job, error: Exception, *_: object) -> None:
-        raise SystemExit(f"{job.files.key}: {error}")
+    def ended(job: Job, error: Exception | None, stage: str) -> None:
+        if error is not None:
+            raise SystemExit(f"{job.files.key}: {error} ({stage})")
+        ends.append(job)
 
-    returns = Returns(done=ends.append, again=refused, refused=refused)
-    work = Work(settings.limits, store, metrics, returns)
+    work = Work(settings.limits, store, metrics, ended)
     workers = max(1, min(4, (os.cpu_count() or 2) // 2))
     start = time.perf_counter()
     flow = Flow(work.stages(), workers=workers, depth=workers + 4, batch=settings.encoder.batch)
     for job in jobs:
         while not flow.room():
             time.sleep(0.001)
-        flow.submit(replace(job, files=replace(job.files, first_seen=time.monotonic())))
+        fresh = replace(job.files, first_seen=time.monotonic())
+        flow.submit(replace(job, ticket=Ticket(fresh)))
     flow.close()
     seconds = time.perf_counter() - start
     store.close()

@@ -75,9 +75,7 @@ def test_a_file_that_is_mended_later_is_taken_after_all(lab: Lab):
     text(bad)
     assert once(lab.config(**QUICK))["quarantined"] == 1
     bad.write_bytes(whole)
-    assert once(lab.config(**QUICK)) == {
-        "counted": 1, "excluded": 0, "quarantined": 0, "stalled": 0, "files_waiting": 0,
-    }  # fmt: skip
+    assert {what: n for what, n in once(lab.config(**QUICK)).items() if n} == {"counted": 1}
     assert len(lab.ledger().frames(lab.ledger().series()[0])) == 2
 
 

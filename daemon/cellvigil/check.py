@@ -6,6 +6,7 @@ second that it measures) and refuses above `limits.max_load`.
 
 from __future__ import annotations
 
+import difflib
 import fcntl
 import os
 import shutil
@@ -83,7 +84,22 @@ def _source(source: config.Source, settings: config.Config) -> Iterator[Finding]
         yield Finding(level, subject, f"{len(bad)} of {len(listing)} names do not fit kind {source.kind}: {shown}")
     if good:
         yield Finding("ok", subject, f"{len(good)} images in {source.path} fit kind {source.kind}")
+        yield from _channels(source, fmt, good)
         yield _sample(source, fmt, good)
+
+
+def _channels(source: config.Source, fmt: SourceFormat, good: list[FileStat]) -> Iterator[Finding]:
+    """Whether the configured channels are among those that the names tell of."""
+    sightings = (fmt.sight(stat.path) for stat in good)
+    there = {sighting.channel for sighting in sightings if sighting is not None and sighting.channel}
+    for name in source.channels.awaited if there else ():
+        if name not in there:
+            near = difflib.get_close_matches(name, there, n=1, cutoff=0.0)[0]
+            level = "fail" if name == source.channels.segment else "warn"
+            listed = ", ".join(sorted(there))
+            yield Finding(
+                level, source.name, f"no image has channel {name!r}, did you mean {near!r}? There are: {listed}"
+            )
 
 
 def _names(fmt: SourceFormat, listing: list[FileStat]) -> tuple[list[FileStat], list[str]]:
@@ -99,7 +115,7 @@ def _names(fmt: SourceFormat, listing: list[FileStat]) -> tuple[list[FileStat], 
 
 
 def _sample(source: config.Source, fmt: SourceFormat, good: list[FileStat]) -> Finding:
-    """Read the first image that is whole: its scale, and whether the channel is one the source has."""
+    """Read the first image that is whole: its size and scale."""
     for stat in good[:20]:
         try:
             fmt.finished(source.path, stat.path)

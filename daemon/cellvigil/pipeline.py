@@ -148,3 +148,11 @@ def record(
 def with_stage(prepared: Prepared, stage: str, seconds: float) -> Prepared:
     """The same, with the time of a stage that came before."""
     return replace(prepared, stage_seconds={stage: seconds, **prepared.stage_seconds})
+
+
+def without_channels(prepared: Prepared, names: Sequence[str]) -> Prepared:
+    """The same frame without some of its channels; its files stay, so that it counts as read."""
+    frame = prepared.frame
+    kept = [place for place, name in enumerate(frame.channels) if name not in names]
+    fewer = replace(frame, pixels=frame.pixels[kept], channels=tuple(frame.channels[place] for place in kept))
+    return replace(prepared, frame=fewer)

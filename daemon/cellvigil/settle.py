@@ -45,7 +45,8 @@ class Settler:
         for stat in listing:
             entry = self._watched.get(stat.path)
             if entry is None or entry.stat != stat:
-                entry = _Watched(stat, now if entry is None else entry.first, now, 0, told=False)
+                # A version that was told of had its time; what is written after it is seen for the first time.
+                entry = _Watched(stat, now if entry is None or entry.told else entry.first, now, 0, told=False)
             entry.scans += 1
             if not entry.told and entry.scans >= self._scans and now - entry.since > self._span_s:
                 entry.told = True

@@ -114,7 +114,10 @@ class Assembler:
         slices = slots.in_order(by_path.values())
         folder, number = place.round.folder, place.round.number
         missing = self._missing(place, slices)
+        waited = self._pending.get(place)
         self._release(place, FrameFiles(key, slices, missing, folder=folder, number=number))
+        for stat, sighting in waited.files.values() if waited else ():
+            self.add(stat, sighting, waited.first_seen if waited else 0.0)  # it came before its frame was remembered
 
     def prune(self, listed: Collection[str]) -> None:
         """Forget frames of which no file is `listed` any more (paths as scanned; parts go by their container)."""

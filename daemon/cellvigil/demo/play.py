@@ -168,7 +168,9 @@ def _service(places: Places) -> Iterator[str]:
         try:
             yield _address(process, places.log)
             process.send_signal(signal.SIGTERM)
-            if process.wait(60):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(60)
+            if process.returncode != 0:
                 raise CellvigilError("the service did not end well", where=places.log, hint="its log says why")
         finally:
             if process.poll() is None:
@@ -248,13 +250,13 @@ def _pictures(places: Places, result: Result) -> list[Path]:
 
 
 def _progress(done: int, frames: int) -> None:
-    if sys.stdout.isatty():
-        sys.stdout.write(f"\r     {done} of {frames} frames" + ("\n" if done == frames else ""))
-        sys.stdout.flush()
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r     {done} of {frames} frames" + ("\n" if done == frames else ""))
+        sys.stderr.flush()
     elif done == frames or done % 8 == 0:
         _say(f"     {done} of {frames} frames")
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
 
-from cellvigil.data import Baseline, FrameKey
+from cellvigil.data import Baseline, FileRef, FrameKey
 from cellvigil.ledger.values import (
     CalledBy,
     CommittedFrame,
@@ -53,6 +53,7 @@ class Ledger:
             "calls": self._calls,
             "baseline": self._baseline,
             "bundle": self._bundle,
+            "files": self._touched,
         }
 
     def add(self, line: Mapping[str, Any]) -> None:
@@ -198,10 +199,19 @@ class Ledger:
             sighting = (sys.intern(line.get("folder", "")), number)
             book.ordinals[sighting] = max(book.ordinals.get(sighting, (0, 0)), (line["seq"], key.timepoint))
         for ref in frame.files:
-            note = FileNote(ref, key, frame.revision, frame.committed_at)
-            known = self._files.get((key.source, ref.path))
-            if known is None or (known.committed_at, known.revision) <= (note.committed_at, note.revision):
-                self._files[(key.source, ref.path)] = note
+            self._note(FileNote(ref, key, frame.revision, frame.committed_at))
+
+    def _touched(self, line: Mapping[str, Any]) -> None:
+        """Files of a committed frame with a new date and the same bytes."""
+        key, at = key_of(line["key"]), datetime.fromisoformat(line["committed_at"])
+        for path, size, mtime_ns, digest in line["files"]:
+            self._note(FileNote(FileRef(path, size, mtime_ns, digest), key, int(line["revision"]), at))
+
+    def _note(self, note: FileNote) -> None:
+        place = (note.key.source, note.ref.path)
+        known = self._files.get(place)
+        if known is None or (known.committed_at, known.revision) <= (note.committed_at, note.revision):
+            self._files[place] = note
 
     def _calls(self, line: Mapping[str, Any], key: FrameKey | None = None) -> None:
         key = key or key_of(line["key"])

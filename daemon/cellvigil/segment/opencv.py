@@ -105,7 +105,9 @@ def _body(scene: Scene, ground: Ground) -> tuple[Bools, Bools]:
     dark = np.bincount(lump.ravel(), weights=(relief < -_DARK * ground.noise).ravel())
     lit = np.bincount(lump.ravel(), weights=(relief > _DARK * ground.noise).ravel())
     bright = np.asarray((dark < _BRIGHT_BODY * (dark + lit))[lump] & ~outside)
-    near = cv2.distanceTransform(np.asarray(~outside, dtype=np.uint8), cv2.DIST_L2, 5) < _HALO * scene.diameter
+    # Ground lies beyond the image's border too: else the halo of a cell near it is taken for the cell, and touches it.
+    open_ends = cv2.copyMakeBorder(np.asarray(~outside, dtype=np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    near = cv2.distanceTransform(open_ends, cv2.DIST_L2, 5)[1:-1, 1:-1] < _HALO * scene.diameter
     halo = np.asarray(near & (relief > -_DARK * ground.noise) & ~bright & ~outside)
     rimmed = ~_reached(outside, halo)
     peak = np.asarray(cv2.dilate(relief, disc(scene.diameter / 4)))

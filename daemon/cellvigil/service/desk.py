@@ -8,33 +8,39 @@ from __future__ import annotations
 
 import queue
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
 
 from cellvigil import config, pipeline
 from cellvigil.data import Baseline, Embeddings, Frame
-from cellvigil.errors import BadFile, NotYet
+from cellvigil.errors import BadFile, NotYet, StoreError
 from cellvigil.metrics import Metrics
 from cellvigil.pipeline import Prepared, Recipe
 from cellvigil.quarantine import Entry, Quarantine
 from cellvigil.service.feed import Feed, Refusal, Ticket
 from cellvigil.service.flow import Flow
 from cellvigil.service.log import LOGGER
-from cellvigil.service.work import Job, Returns
+from cellvigil.service.work import Job
 from cellvigil.sources.read import read_frame
 from cellvigil.store.writer import Store
+
+Made = TypeVar("Made")
 
 _BASELINE_SCANS = 5  # how many scans' time a new series may wait until its first frames are together
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _End:
-    """How a frame's way through the threads ended."""
+    """How a frame's way ended."""
 
-    job: Job
-    error: Exception | None = None
-    refused: Refusal | None = None
+    source: str
+    ticket: Ticket
+    error: Exception | None  # None = committed
+    stage: str
 
 
 class Desk:
@@ -59,7 +65,11 @@ class Desk:
         self._metrics = metrics
         self._ends: queue.SimpleQueue[_End] = queue.SimpleQueue()
         self._wake = wake
-        self.returns = Returns(done=self._note_done, again=self._note_again, refused=self._note_refused)
+
+    def ended(self, job: Job, error: Exception | None, stage: str) -> None:
+        """Note a frame's end; called from the finishing thread."""
+        self._ends.put(_End(job.source.name, job.ticket, error, stage))
+        self._wake()
 
     def look(self, feed: Feed, now: float) -> None:
         """Let a feed look at its folder, and put aside what it refuses."""
@@ -101,15 +111,13 @@ class Desk:
         while (ticket := feed.peek()) is not None:
             series = ticket.files.key.series
             baseline = self._store.baseline(series) or self._new_baseline(feed, series, now)
-            if baseline is None and feed.peek() is ticket:
-                return None  # the series' first frames are not together yet
+            if feed.peek() is not ticket:
+                continue  # it was one of the first frames, and refused or gone back
             if baseline is None:
-                continue  # its first frame was refused
-            if (taken := feed.next()) is None:
-                return None
-            revision = self._store.ledger.revision(taken.files.key) + 1
-            recipe = self._recipes[feed.source.name]
-            return Job(taken.files, feed.source, feed.fmt, recipe, baseline, revision, taken.attempt, taken.queued)
+                return None  # the series' first frames are not together yet
+            feed.claim(ticket.files.key)
+            revision = self._store.ledger.revision(ticket.files.key) + 1
+            return Job(ticket, feed.source, feed.fmt, self._recipes[feed.source.name], baseline, revision)
         return None
 
     def _new_baseline(self, feed: Feed, series: tuple[str, str, str], now: float) -> Baseline | None:
@@ -120,52 +128,84 @@ class Desk:
         patience = _BASELINE_SCANS * feed.source.scan_interval_s
         if len(tickets) < wanted and now - min(ticket.queued for ticket in tickets) < patience:
             return None
-        frames = [frame for ticket in tickets if (frame := self._first_frame(feed, ticket)) is not None]
-        if not frames:
-            return None
-        baseline = pipeline.baseline_of(frames, recipe)
-        self._store.set_baseline(series, baseline)
-        names = ", ".join(f"{frame.key.well}/{frame.key.field}/t{frame.key.timepoint}" for frame in frames)
-        LOGGER.info("series begins", extra={"series": "/".join(series), "baseline": baseline, "from": names})
+        read = [(ticket, self._tried(feed, ticket, partial(self._read, feed, ticket))) for ticket in tickets]
+        first = [(ticket, frame) for ticket, frame in read if frame is not None]
+        frames = [frame for _, frame in first]
+        baseline = self._measured(frames, recipe)
+        if baseline is None:
+            # One of them is bad: each is tried alone, and ends as it would in the flow.
+            alone = [(f, self._tried(feed, t, partial(pipeline.baseline_of, [f], recipe))) for t, f in first]
+            frames = [frame for frame, good in alone if good is not None]
+            baseline = self._measured(frames, recipe)
+        if baseline is not None:
+            self._store.set_baseline(series, baseline)
+            names = ", ".join(f"{frame.key.well}/{frame.key.field}/t{frame.key.timepoint}" for frame in frames)
+            LOGGER.info("series begins", extra={"series": "/".join(series), "baseline": baseline, "from": names})
         return baseline
 
-    def _first_frame(self, feed: Feed, ticket: Ticket) -> Frame | None:
-        """Read one of a series' first frames; one that cannot be read ends here as it would in the flow."""
-        files = ticket.files
+    def _measured(self, frames: Sequence[Frame], recipe: Recipe) -> Baseline | None:
+        """The baseline of these frames; None if there are none, or one of them does not let itself be measured."""
         try:
-            return read_frame(files, feed.fmt, feed.source, self._limits)
-        except (BadFile, NotYet) as error:
-            recipe = self._recipes[feed.source.name]
-            job = Job(files, feed.source, feed.fmt, recipe, Baseline((0, 1), 0), 0, ticket.attempt, ticket.queued)
-            feed.claim(files.key)
-            if isinstance(error, BadFile):
-                self._book(_End(job, refused=Refusal(files.slices[0].stat, error, "prepare")))
-            else:
-                self._book(_End(job, error))
+            return pipeline.baseline_of(frames, recipe) if frames else None
+        except Exception as error:  # noqa: BLE001 - a frame's failure must not end the service: see the caller
+            LOGGER.warning("a series' first frames cannot be measured together", extra={"why": repr(error)})
+            return None
+
+    def _read(self, feed: Feed, ticket: Ticket) -> Frame:
+        return read_frame(ticket.files, feed.fmt, feed.source, self._limits)
+
+    def _tried(self, feed: Feed, ticket: Ticket, work: Callable[[], Made]) -> Made | None:
+        """What `work` makes of a waiting frame; a frame that fails ends here as it would in the flow."""
+        try:
+            return work()
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as in `Work.finish`
+            feed.claim(ticket.files.key)
+            self._book(_End(feed.source.name, ticket, error, "prepare"))
             return None
 
     def _book(self, end: _End) -> None:
-        feed = next(feed for feed in self._feeds if feed.source.name == end.job.source.name)
-        files = end.job.files
-        if end.refused is not None:
-            self._put_aside(feed, end.job, end.refused)
-        elif isinstance(end.error, NotYet) and time.monotonic() - end.job.queued > feed.source.frame_timeout_s:
-            self._put_aside(feed, end.job, Refusal(files.slices[0].stat, end.error.expired(), "prepare"))
-        elif end.error is not None:
-            failed = not isinstance(end.error, NotYet)
-            feed.again(files, end.job.attempt + failed, end.job.queued)
-        else:
-            feed.done(files.key)
+        """Decide what a frame's end means.
 
-    def _put_aside(self, feed: Feed, job: Job, refusal: Refusal) -> None:
-        """Quarantine the file that the error names, or all of the frame's; a frame that can do without it goes on."""
-        files = job.files
-        guilty = [item.stat for item in files.slices if item.stat.path == refusal.error.where]
-        for stat in guilty or [item.stat for item in files.slices]:
-            self._refuse(feed, Refusal(stat, refusal.error, refusal.stage, refusal.traceback))
-        if guilty and feed.without(files, guilty[0].path, job.queued):
+        committed: done. BadFile: quarantine, at once. NotYet: again after the next scan, until its files have not
+        opened for `frame_timeout_s`. Anything else: again `limits.read_retries` times, then quarantine as "failed".
+        """
+        feed = next(feed for feed in self._feeds if feed.source.name == end.source)
+        ticket, error = end.ticket, end.error
+        if error is None:
+            feed.done(ticket.files.key)
+        elif isinstance(error, BadFile):
+            self._put_aside(feed, ticket, error, end.stage)
+        elif isinstance(error, NotYet):
+            self._wait(feed, ticket, error, end.stage)
+        elif ticket.attempt < self._limits.read_retries:
+            LOGGER.warning("frame failed, will be tried again", extra=_told(ticket, error))
+            feed.again(replace(ticket, attempt=ticket.attempt + 1))
+        else:
+            trace = "".join(traceback.format_exception(error))
+            bad = BadFile("failed", f"{type(error).__name__}: {error}", where=str(ticket.files.key))
+            self._put_aside(feed, ticket, bad, end.stage, trace)
+
+    def _wait(self, feed: Feed, ticket: Ticket, error: NotYet, stage: str) -> None:
+        now = time.monotonic()
+        failing = now if ticket.failing is None else ticket.failing
+        if now - failing > feed.source.frame_timeout_s:
+            self._put_aside(feed, ticket, error.expired(), stage)
             return
-        feed.done(files.key)
+        if ticket.failing is None:
+            LOGGER.info("frame not readable yet", extra=_told(ticket, error))
+        feed.again(replace(ticket, failing=failing))
+
+    def _put_aside(self, feed: Feed, ticket: Ticket, error: BadFile, stage: str, trace: str = "") -> None:
+        """Quarantine the file that the error names, or all of the frame's; a frame that can do without it goes on."""
+        slices = ticket.files.slices
+        guilty = [item.stat for item in slices if item.stat.path == error.where]
+        for stat in guilty or [item.stat for item in slices]:
+            self._refuse(feed, Refusal(stat, error, stage, trace))
+        if guilty and feed.without(ticket, guilty[0].path):
+            return
+        feed.done(ticket.files.key)
         self._count(feed, "quarantined")
 
     def _refuse(self, feed: Feed, refusal: Refusal) -> None:
@@ -189,15 +229,6 @@ class Desk:
     def _count(self, feed: Feed, outcome: str) -> None:
         self._metrics.frames.labels(feed.source.name, outcome).inc()
 
-    def _note_done(self, job: Job) -> None:
-        self._note(_End(job))
 
-    def _note_again(self, job: Job, error: Exception) -> None:
-        self._note(_End(job, error))
-
-    def _note_refused(self, job: Job, error: BadFile, stage: str, trace: str) -> None:
-        self._note(_End(job, error, Refusal(job.files.slices[0].stat, error, stage, trace)))
-
-    def _note(self, end: _End) -> None:
-        self._ends.put(end)
-        self._wake()
+def _told(ticket: Ticket, error: Exception) -> dict[str, str]:
+    return {"frame": str(ticket.files.key), "why": repr(error)}

@@ -6,8 +6,9 @@ their way. The folder is the queue: what is forgotten here (a restart) is found 
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from cellvigil import config, watch
@@ -32,6 +33,7 @@ class Ticket:
     files: FrameFiles
     attempt: int = 0  # how often it failed before
     queued: float = 0.0  # monotonic seconds: when it was complete
+    failing: float | None = None  # monotonic seconds: since when its files do not open; None = they did not fail yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class Feed:
         self._resting: list[tuple[float, Ticket]] = []  # to be tried again, not before that time
         self._inside: set[FrameKey] = set()  # on their way through the flow
         self._away = False
+        self._last_call = False
         self.scans = 0
         self._resume()
 
@@ -89,19 +92,28 @@ class Feed:
         self._away = False
         self.scans += 1
         seen = Seen()
+        listed = {stat.path: stat for stat in listing}
         for stat in self._settler.update(listing, now):
-            if not self._is_known(stat):
+            if self._is_known(stat):
+                self._remember(stat)
+            else:
                 self._unfinished[stat.path] = (stat, now)
-        self._take_in(now, seen, {stat.path: stat for stat in listing})
-        outcome = self._assembler.collect(now)
+        self._take_in(now, seen, listed)
+        outcome = self._assembler.collect(math.inf if self._last_call else now)
         for note in outcome.notes:
-            LOGGER.info("left out", extra={"source": self.source.name, "what": note})
-        rested = [ticket for until, ticket in self._resting if until <= now]
-        self._resting = [(until, ticket) for until, ticket in self._resting if until > now]
-        self._queue([ticket for ticket in rested if ticket.files.key not in self._waiting])
+            LOGGER.warning("left out", extra={"source": self.source.name, "what": note})
+        self._wake_resting(now, {files.key for files in outcome.frames}, listed)
         self._queue(Ticket(files, queued=now) for files in outcome.frames)
         seen.stalled += [files for files in outcome.stalled if not all(self._is_held(s.stat) for s in files.slices)]
         return seen
+
+    def last_call(self) -> bool:
+        """Nothing more will come: take what waits as if its time were out. Says whether that can change anything."""
+        changes = not self._last_call and bool(self._assembler.waiting or self._unfinished)
+        self._last_call = True
+        if changes:
+            self.scans = 0  # another round of looks
+        return changes
 
     def next(self) -> Ticket | None:
         """The frame whose turn it is, now on its way; None if none may go. A key is never on its way twice."""
@@ -131,22 +143,23 @@ class Feed:
         """The frame is committed, or was refused: its way ends here."""
         self._inside.discard(key)
 
-    def again(self, files: FrameFiles, attempt: int, queued: float) -> None:
+    def again(self, ticket: Ticket) -> None:
         """The frame goes back, unless a newer version of it came meanwhile; the wait doubles with each failure."""
-        self._inside.discard(files.key)
-        if files.key not in self._waiting:
-            until = time.monotonic() + self.source.scan_interval_s * (2**attempt - 1)
-            self._resting.append((until, Ticket(files, attempt, queued)))
+        self._inside.discard(ticket.files.key)
+        if ticket.files.key not in self._waiting:
+            until = time.monotonic() + self.source.scan_interval_s * (2**ticket.attempt - 1)
+            self._resting.append((until, ticket))
 
-    def without(self, files: FrameFiles, path: str, queued: float) -> bool:
+    def without(self, ticket: Ticket, path: str) -> bool:
         """Go on without one bad file, if the segmentation channel does not need it. Says whether that is so."""
+        files = ticket.files
         rest = tuple(item for item in files.slices if item.stat.path != path)
         lost = {item.channel for item in files.slices} - {item.channel for item in rest}
         segment = (self.source.channels.awaited or files.channels)[0]
         if len(rest) == len(files.slices) or segment not in {item.channel for item in rest}:
             return False
         missing = tuple(sorted({*files.missing, *(lost & set(self.source.channels.awaited))}))
-        self.again(replace(files, slices=rest, missing=missing), 0, queued)
+        self.again(Ticket(replace(files, slices=rest, missing=missing), queued=ticket.queued))
         return True
 
     @property
@@ -189,7 +202,23 @@ class Feed:
     def _is_held(self, stat: FileStat) -> bool:
         return self._quarantine.holds(self.source.name, stat.path, stat.size, stat.mtime_ns)
 
-    def _take_in(self, now: float, seen: Seen, listed: dict[str, FileStat]) -> None:
+    def _remember(self, stat: FileStat) -> None:
+        """Give the assembler back a committed file that it forgot while the file was not listed (a share was away)."""
+        note = self._ledger.file(self.source.name, stat.path)
+        if note is not None and (sighting := self._sight(stat.path)) is not None:
+            self._assembler.resume(note.key, [(stat, sighting)])
+
+    def _wake_resting(self, now: float, newer: set[FrameKey], listed: Mapping[str, FileStat]) -> None:
+        """Queue what has rested. A newer version replaces it; what is no longer listed is found anew if it returns."""
+        there = [
+            (until, ticket)
+            for until, ticket in self._resting
+            if ticket.files.key not in newer and _is_listed(ticket.files, listed)
+        ]
+        self._resting = [(until, ticket) for until, ticket in there if until > now]
+        self._queue(t for until, t in there if until <= now and t.files.key not in self._waiting)
+
+    def _take_in(self, now: float, seen: Seen, listed: Mapping[str, FileStat]) -> None:
         for path, (stat, since) in list(self._unfinished.items()):
             if listed.get(path) != stat:
                 del self._unfinished[path]  # gone, or written again: it settles anew
@@ -197,7 +226,7 @@ class Feed:
             try:
                 parts = take(self.fmt, self.source.path, stat)
             except NotYet as error:
-                if now - since < self.source.frame_timeout_s:
+                if now - since < self.source.frame_timeout_s and not self._last_call:
                     continue
                 seen.refusals.append(Refusal(stat, error.expired(), "complete"))
             except BadFile as error:
@@ -205,7 +234,9 @@ class Feed:
             else:
                 first = self._settler.first_sight(path)
                 for part, sighting in parts:
-                    if not self._is_known(part):
+                    if self._is_known(part):
+                        self._remember(part)
+                    else:
                         self._assembler.add(part, sighting, since if first is None else first)
             del self._unfinished[path]
         self._assembler.prune(listed)
@@ -215,6 +246,12 @@ class Feed:
         if fresh:
             self._waiting |= fresh
             self._order = sorted(self._waiting, key=_turn, reverse=self.source.order == "oldest")
+
+
+def _is_listed(files: FrameFiles, listed: Container[str]) -> bool:
+    """Whether any file of a frame is listed; a container's part goes by its container, as in `Assembler.prune`."""
+    paths = (item.stat.path for item in files.slices)
+    return any(path in listed or path.partition("!")[0] in listed for path in paths)
 
 
 def _turn(key: FrameKey) -> tuple[object, ...]:

@@ -77,7 +77,7 @@ def once(settings: config.Config) -> dict[str, int]:
 
 
 def _summary(house: _House) -> dict[str, int]:
-    outcomes = dict.fromkeys(("counted", "excluded", "quarantined", "stalled"), 0)
+    outcomes = dict.fromkeys(("counted", "excluded", "revised", "quarantined", "stalled"), 0)
     for family in house.metrics.frames.collect():
         for sample in family.samples:
             if sample.name.endswith("_total"):
@@ -109,6 +109,11 @@ def _house(settings: config.Config) -> Iterator[_House]:
         feeds = []
         for source in settings.sources:
             feeds.append(Feed(source, format_of(source, settings.limits), store.ledger, quarantine))
+            times = [
+                f.committed_at for s in store.ledger.series() if s[0] == source.name for f in store.ledger.frames(s)
+            ]
+            if times:
+                metrics.last_frame.labels(source.name).set(max(times).timestamp())
             if source.interval_s is not None:
                 metrics.interval.labels(source.name).set(source.interval_s)
         with _signals() as (stop, wake):
@@ -137,6 +142,12 @@ def _check_folder(source: config.Source) -> None:
         )
 
 
+def _last_commit(store: Store, source: str) -> datetime | None:
+    """When a frame of a source was last committed, in this run or an earlier one."""
+    mine = (series for series in store.ledger.series() if series[0] == source)
+    return max((frame.committed_at for series in mine for frame in store.ledger.frames(series)), default=None)
+
+
 def _free_bytes(settings: config.Config) -> float:
     figures = os.statvfs(settings.store.path)
     return float(figures.f_bavail * figures.f_frsize)
@@ -148,9 +159,9 @@ def _signals() -> Iterator[tuple[threading.Event, threading.Event]]:
     stop, wake = threading.Event(), threading.Event()
 
     def told(number: int, _: FrameType | None) -> None:
-        LOGGER.info("stopping", extra={"signal": signal.Signals(number).name})
-        stop.set()
+        stop.set()  # first of all: writing the log may fail inside a handler
         wake.set()
+        LOGGER.info("stopping", extra={"signal": signal.Signals(number).name})
 
     if threading.current_thread() is not threading.main_thread():
         yield stop, wake  # only the main thread may set handlers; whoever runs us in another one stops us himself
@@ -193,7 +204,7 @@ def _work(house: _House, *, until_quiet: bool) -> None:
         metrics=house.metrics,
         wake=house.wake.set,
     )
-    work = Work(settings.limits, house.store, house.metrics, desk.returns)
+    work = Work(settings.limits, house.store, house.metrics, desk.ended)
     workers = max(1, min(4, (os.cpu_count() or 2) // 2))
     flow = Flow(work.stages(), workers=workers, depth=workers + 4, batch=settings.encoder.batch, on_room=house.wake.set)
     drain = False
@@ -239,7 +250,9 @@ def _loop(
             flow.beat()
             beat_at = time.monotonic() + _BEAT_S
         if until_quiet and not flow.inside and all(feed.quiet for feed in house.feeds):
-            return
+            changes = [feed.last_call() for feed in house.feeds]
+            if not any(changes):
+                return
         house.wake.wait(max(0.0, min(*due.values(), beat_at) - time.monotonic()))
 
 

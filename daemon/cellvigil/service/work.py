@@ -1,19 +1,13 @@
-"""What is done to one frame in each thread, and what becomes of it at the end: the policy of the service.
+"""What is done to one frame in each thread. Knows no folders, no queues and no quarantine list.
 
-`finish` runs in one thread, writes the store and decides what an error means; the service's main thread hears of every
-end through `Returns`:
-
-    committed            counted, or excluded from the gauges by its image quality
-    BadFile              the file is quarantined under its reason
-    NotYet               the frame goes back and is tried again after the next scan
-    any other Exception  the frame is tried again `limits.read_retries` times, then quarantined as "failed"
-    StoreError           not the frame's fault: the service ends, the frame stays in the folder
+`finish` runs in one thread and writes the store. Whatever a frame's end is, committed or an error, it is handed to
+`ended`; the desk decides there what an error means. A StoreError is nobody's frame's fault and ends the service: the
+frame stays in the folder.
 """
 
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,10 +15,11 @@ from datetime import UTC, datetime
 import numpy as np
 
 from cellvigil import config, pipeline
-from cellvigil.data import Baseline, Embeddings, FrameFiles, Record
-from cellvigil.errors import BadFile, NotYet, StoreError
+from cellvigil.data import Baseline, Embeddings, FrameFiles, FrameKey, Record
+from cellvigil.errors import StoreError
 from cellvigil.metrics import Metrics
 from cellvigil.pipeline import Prepared, Recipe
+from cellvigil.service.feed import Ticket
 from cellvigil.service.flow import Passed, Stages
 from cellvigil.service.log import LOGGER
 from cellvigil.sources.protocol import SourceFormat
@@ -36,23 +31,21 @@ from cellvigil.store.writer import Store
 class Job:
     """A complete frame on its way."""
 
-    files: FrameFiles
+    ticket: Ticket
     source: config.Source
     fmt: SourceFormat
     recipe: Recipe
     baseline: Baseline
     revision: int
-    attempt: int = 0  # how often it failed before
-    queued: float = 0.0  # monotonic seconds: when it was complete
+
+    @property
+    def files(self) -> FrameFiles:
+        """What is to be read."""
+        return self.ticket.files
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Returns:
-    """Where a frame goes when its way through the threads ends. Called from the finishing thread: must only note it."""
-
-    done: Callable[[Job], None]  # committed
-    again: Callable[[Job, Exception], None]  # NotYet, or a failure that may pass: to be tried again
-    refused: Callable[[Job, BadFile, str, str], None]  # to be quarantined: job, error, stage, traceback
+Ended = Callable[[Job, Exception | None, str], None]
+"""Told of every end: the job, its error (None = committed), and the stage it came from. Must only note it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +55,7 @@ class Work:
     limits: config.Limits
     store: Store
     metrics: Metrics
-    returns: Returns
+    ended: Ended
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     # Series and time point -> its first commit (monotonic seconds) and the frame timeout; the finishing thread's own.
     begun: dict[tuple[str, str, str, int], tuple[float, float]] = field(default_factory=dict)
@@ -97,15 +90,10 @@ class Work:
             self._commit(job, passed.prepared, passed.embedded, passed.embed_seconds)
         except StoreError:
             raise
-        except NotYet as error:
-            LOGGER.info("frame not readable yet", extra={"frame": str(job.files.key), "why": str(error)})
-            self.returns.again(job, error)
-        except BadFile as error:
-            self.returns.refused(job, error, _stage(passed), "")
         except Exception as error:  # noqa: BLE001 - the one loop at which a frame's own failure ends
-            self._failed(job, error, _stage(passed))
+            self.ended(job, error, "prepare" if passed.prepared is None else "commit")
         else:
-            self.returns.done(job)
+            self.ended(job, None, "commit")
 
     def beat(self) -> None:
         """A token, or a frame, came through every queue. Time points that waited long enough are shown to readers."""
@@ -117,9 +105,12 @@ class Work:
                 self.store.publish(key[:3], overdue=key[3])
 
     def _commit(self, job: Job, prepared: Prepared, embeddings: Embeddings, embed_seconds: float) -> None:
-        if self._is_unchanged(job, prepared):
-            LOGGER.info("file touched, content unchanged", extra={"frame": str(job.files.key)})
+        key = job.files.key
+        if self._is_unchanged(key, prepared):
+            LOGGER.info("file touched, content unchanged", extra={"frame": str(key)})
+            self.store.note_files(key, prepared.frame.files)
             return
+        prepared = self._known_channels_only(prepared)
         watch = pipeline.Stopwatch()
         calls = pipeline.call(embeddings, job.recipe)
         watch.lap("call")
@@ -136,15 +127,25 @@ class Work:
         watch.lap("store")
         self.store.publish(record.frame.key.series)
         watch.lap("publish")
-        key = record.frame.key
         self.begun.setdefault((*key.series, key.timepoint), (time.monotonic(), job.source.frame_timeout_s))
         self._tell(job, record, {**record.stage_seconds, **watch.seconds})
 
-    def _is_unchanged(self, job: Job, prepared: Prepared) -> bool:
+    def _is_unchanged(self, key: FrameKey, prepared: Prepared) -> bool:
         """Whether a frame that came again holds the very bytes that are committed: then it is no new revision."""
-        known = self.store.ledger.frame(job.files.key)
+        known = self.store.ledger.frame(key)
         fresh = {ref.digest for ref in prepared.frame.files}
         return known is not None and {ref.digest for ref in known.files} == fresh
+
+    def _known_channels_only(self, prepared: Prepared) -> Prepared:
+        """Without channels that the plate began without: they cannot be kept, and must not cost the frame."""
+        frame = prepared.frame
+        known = self.store.channels(frame.key.series)
+        strange = [name for name in frame.channels if known and name not in known]
+        if not strange or len(strange) == len(frame.channels):
+            return prepared
+        what = f"{', '.join(strange)}: the plate began without; name it in sources[].channels.optional"
+        LOGGER.warning("channel left out", extra={"frame": str(frame.key), "what": what})
+        return pipeline.without_channels(prepared, strange)
 
     def _tell(self, job: Job, record: Record, seconds: Mapping[str, float]) -> None:
         metrics, name = self.metrics, job.source.name
@@ -155,26 +156,14 @@ class Work:
         best = record.calls.probabilities[np.arange(len(record.calls)), record.calls.best_ids]
         for probability in best[np.isfinite(best)]:
             metrics.probability.observe(float(probability))
-        metrics.frames.labels(name, "excluded" if record.quality.excluded else "counted").inc()
+        outcome = "excluded" if record.quality.excluded else "counted"
+        metrics.frames.labels(name, "revised" if record.revision else outcome).inc()
         LOGGER.info(
             "frame committed",
             extra={"frame": str(record.frame.key), "cells": len(record.cells), "excluded": record.quality.excluded},
         )
 
-    def _failed(self, job: Job, error: Exception, stage: str) -> None:
-        trace = "".join(traceback.format_exception(error))
-        if job.attempt < self.limits.read_retries:
-            LOGGER.warning("frame failed, will be tried again", extra={"frame": str(job.files.key), "why": repr(error)})
-            self.returns.again(job, error)
-            return
-        bad = BadFile("failed", f"{type(error).__name__}: {error}", where=str(job.files.key))
-        self.returns.refused(job, bad, stage, trace)
-
 
 def embed(batch: Sequence[tuple[Job, Prepared]]) -> list[Embeddings]:
     """The embeddings of several frames of one recipe, one a frame."""
     return pipeline.embed([prepared for _, prepared in batch], batch[0][0].recipe)
-
-
-def _stage(passed: Passed[Job, Prepared, Embeddings]) -> str:
-    return "prepare" if passed.prepared is None else "commit"

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cellvigil.data import Array, Baseline, Calls, FrameKey, Record
+from cellvigil.data import Array, Baseline, Calls, FileRef, FrameKey, Record
 from cellvigil.errors import StoreError
 from cellvigil.journal import Line
 from cellvigil.ledger import CommittedFrame, Ledger, Series
@@ -29,6 +29,9 @@ from cellvigil.store.plate import FEATURES_TABLE, Table, canonical, geometry_lin
 from cellvigil.store.publish import grow
 from cellvigil.store.recover import FORMAT, Opened, Recovery, plate_folders, recover
 from cellvigil.store.rows import read_table
+
+_ANY = 10**9
+"""A time point later than all: no round is waited for any longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,11 @@ class Store:
         self._embeddings = embeddings
         self._plans = plans
         self._one_at_a_time = threading.RLock()
-        self._places = {one.folder: Place(one.folder, one.journal, one.plate) for one in opened}
+        # What a crash kept from readers is theirs when this session ends, though nothing more is written to the plate.
+        self._places = {
+            one.folder: Place(one.folder, one.journal, one.plate, touched=one.plate.settled(_ANY) > one.plate.times)
+            for one in opened
+        }
 
     def append(self, record: Record, *, folder: str = "", number: int = -1) -> Committed:
         """Commit one frame: when this returns, it is on the disk, whatever happens next.
@@ -147,6 +154,25 @@ class Store:
             line = encode.calls_line(frame, one, table, counts=counts, committed_at=self._now())
             self._take(place, commit([chunk] if frame.n_cells else [], place.journal, [line]))
 
+    def channels(self, series: Series) -> tuple[str, ...] | None:
+        """The channels that a series' plate can hold; None before its first frame."""
+        with self._one_at_a_time:
+            geometry = self._place(series).plate.geometry
+            return None if geometry is None else geometry.channels
+
+    def note_files(self, key: FrameKey, files: Sequence[FileRef]) -> None:
+        """Journal that the files of a committed frame were touched and hold the same bytes. Raises StoreError."""
+        with self._one_at_a_time:
+            line = {
+                "kind": "files",
+                "key": [*key.series, key.well, key.field, key.timepoint],
+                "revision": self.ledger.revision(key),
+                "files": [[ref.path, ref.size, ref.mtime_ns, ref.digest] for ref in files],
+                "committed_at": encode.utc(self._now()),
+            }
+            place = self._place(key.series)
+            self._take(place, place.journal.append([line]))
+
     def set_baseline(self, series: Series, baseline: Baseline) -> None:
         """Fix what a series' first frames measured; the last one set stands. Raises StoreError."""
         with self._one_at_a_time:
@@ -183,7 +209,7 @@ class Store:
                 for place in self._places.values():
                     if place.touched and self._store_lock.held:
                         list_fields(place)
-                        grow(place.folder, place.plate, place.plate.settled(10**9))
+                        grow(place.folder, place.plate, place.plate.settled(_ANY))
             finally:
                 self._store_lock.release()
 
