@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
@@ -58,6 +59,6 @@ def _gauges(ledger: Ledger, value: WellTime, called: CalledBy) -> WellGauges:
         shares=shares(value.counts, called.groups),
         unknown_ratio=cells[UNKNOWN] / every if every else None,
         fields_missing=value.fields_missing,
-        focus_ratio=value.focus / usual if usual > 0 else None,
+        focus_ratio=value.focus / usual if usual > 0 and math.isfinite(value.focus) else None,
         groups=called.groups,
     )
