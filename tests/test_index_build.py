@@ -16,6 +16,8 @@ from cellvigil.bundle.encoder import open_encoder
 from cellvigil.bundle.index import open_index, reference_cells
 from cellvigil.data import Frame, FrameKey
 from cellvigil.encoder import open_session
+from cellvigil.rehearse.assay import Assay
+from cellvigil.rehearse.reference import write_reference
 from cellvigil_indexes.cli import main
 from index_fixtures import PIXEL_UM, write_frames, write_plain_index, write_singles
 
@@ -248,3 +250,23 @@ def test_real_blood_cells_held_out(command):
     _, found, _ = command("evaluate", "pbc", "--split", "0.2", "--seeds", "5")
     assert found["balanced_accuracy"] > 0.65
     assert found["balanced_accuracy"] > found["baselines"]["majority"]["balanced_accuracy"] + 0.3
+
+
+def test_boxes_are_enough_for_masks_when_the_daemons_segmenter_outlines_the_cells(lite0, tmp_path, capsys):
+    reference = write_reference(tmp_path / "reference", Assay(seed=4), 6)
+    notes = json.loads(reference.annotations.read_text())
+    for note in notes["annotations"]:
+        del note["segmentation"]
+    reference.annotations.write_text(json.dumps(notes))
+    common = ["--coco", str(reference.annotations), "--encoder", ENCODER, "--encoders", str(lite0.parent)]
+    common += ["--crop-um", "28", "--mask", "--k-max", "12", "--out", str(tmp_path / "indexes"), "--json"]
+    assert main(["build", "outlined", *common]) == 2
+    assert "--mask needs masks" in capsys.readouterr().err
+    assert main(["build", "outlined", *common, "--cell-diameter", "18"]) == 0
+    built = json.loads(capsys.readouterr().out)
+    assert built["provenance"]["cell_diameter_um"] == 18
+    assert built["evaluation"]["balanced_accuracy"] > 0.6
+    index = open_index(tmp_path / "indexes" / "outlined")
+    # Outside the cell's outline a picture is of one value: most of a thumbnail's border is.
+    borders = [np.concatenate([t[0].ravel(), t[-1].ravel()]) for t in index.thumbnails]
+    assert np.median([np.ptp(border) for border in borders]) <= 2

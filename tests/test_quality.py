@@ -102,9 +102,9 @@ def test_coverage_is_the_share_under_masks():
     ("changes", "usual", "reason"),
     [
         ({}, 1.0, ""),
-        ({"focus": 0.39}, 1.0, "focus"),
-        ({"focus": 0.41}, 1.0, ""),
-        ({"focus": 0.39}, 0.0, ""),
+        ({"focus": 0.24}, 1.0, "focus"),
+        ({"focus": 0.26}, 1.0, ""),
+        ({"focus": 0.24}, 0.0, ""),
         ({"focus": math.nan}, 1.0, ""),
         ({"focus": math.nan, "coverage": 0.0}, 0.0, ""),
         ({"saturated": 0.31}, 1.0, "exposure"),

@@ -146,7 +146,7 @@ class Classify(_Section):
 class Response(_Section):
     """Which frames count. Limits are shares 0..1; a frame outside is stored but left out of the gauges."""
 
-    min_focus: Annotated[float, Field(ge=0)] = 0.4  # against the median of the plate's first frames
+    min_focus: Annotated[float, Field(ge=0)] = 0.25  # against the usual focus of the plate's first frames
     max_saturated: Share = 0.3
     max_dark: Share = 0.3
     max_coverage: Share = 0.9

@@ -30,6 +30,7 @@ class Plan:
     intensity: str  # "auto", or "" where the rule says it
     colour: str  # "auto", or "" where the rule says it
     pixel_size_um: float | None  # of the images; None: fitted whole
+    cell_diameter_um: float | None  # outline cells as the daemon does, for this size; None: as annotated
     encoders: Sequence[str]  # names, in the order of concatenation
     encoder_folder: Path
     device: str
@@ -58,7 +59,7 @@ def build(plan: Plan, progress: Progress) -> ReferenceIndex:
     groups = groups_of(classes, plan.states)
     bundles = open_bundles(plan.encoders, plan.encoder_folder)
     rule = settled(plan.rule, plan.images, intensity=plan.intensity, colour=plan.colour)
-    how = picture_rule(rule, plan.images, plan.pixel_size_um)
+    how = picture_rule(rule, plan.images, plan.pixel_size_um, plan.cell_diameter_um)
     collected = collect(plan.images, how, start(bundles, plan.device), progress)
     write_index(
         plan.folder,
@@ -67,7 +68,11 @@ def build(plan: Plan, progress: Progress) -> ReferenceIndex:
         encoders={bundle.name: bundle.sha256 for bundle in bundles},
         image_rule=rule,
         settings=plan.settings,
-        provenance={**plan.provenance, "source_pixel_size_um": plan.pixel_size_um},
+        provenance={
+            **plan.provenance,
+            "source_pixel_size_um": plan.pixel_size_um,
+            "cell_diameter_um": plan.cell_diameter_um,
+        },
         replace=plan.replace,
     )
     return open_index(plan.folder)

@@ -45,6 +45,7 @@ def _build(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         intensity="auto" if args.intensity == "auto" else "",
         colour="auto" if args.colour == "auto" else "",
         pixel_size_um=found.pixel_size_um,
+        cell_diameter_um=args.cell_diameter,
         encoders=args.encoder,
         encoder_folder=args.encoders,
         device=args.device,

@@ -71,7 +71,8 @@ def evaluate(
         raise UsageError(f"no labelled cell is of the index's classes: {', '.join(index.classes)}")
     bundles = open_bundles([encoder.name for encoder in index.encoders], encoder_folder)
     check_encoders(index, bundles)
-    how = picture_rule(index.image_rule, target.images, target.pixel_size_um)
+    diameter = index.manifest["provenance"].get("cell_diameter_um")
+    how = picture_rule(index.image_rule, target.images, target.pixel_size_um, diameter)
     collected = collect(known, how, start(bundles, device), progress)
     truth = [own[cell.class_name.casefold()] for cell in collected.cells]
     calls = call(index, collected.embeddings)

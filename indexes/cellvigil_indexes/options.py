@@ -84,6 +84,12 @@ def _add_build(command: argparse.ArgumentParser) -> None:
     add("--clahe", type=_positive, metavar="CLIP", help="local contrast equalisation with this clip limit")
     add("--colour", default="auto", choices=["auto", "grey", "rgb"])
     add("--mask", action="store_true", help="blank everything outside the cell's own mask")
+    add(
+        "--cell-diameter",
+        type=_positive,
+        metavar="UM",
+        help="outline each labelled cell as the daemon will, for cells of this diameter (segment.cell_diameter_um)",
+    )
     add("--k-min", type=int, default=3)
     add("--k-max", type=int, default=100)
     add("--threshold", type=float, default=0.3, help="normalised entropy at which the search stops")
@@ -120,8 +126,9 @@ def image_rule(args: argparse.Namespace, pixel_size_um: float | None) -> ImageRu
     if scale is None and args.coco:
         raise UsageError("how large is a pixel of these images?", hint="say so with --pixel-size, in micrometres")
     if scale is None:
-        if args.crop_um or args.mask:
-            raise UsageError("--crop-um and --mask need a scale", hint="say how large a pixel is with --pixel-size")
+        if args.crop_um or args.mask or args.cell_diameter:
+            what = "--crop-um, --mask and --cell-diameter need a scale"
+            raise UsageError(what, hint="say how large a pixel is with --pixel-size")
         rule = replace(ImageRule(), frame_normalised=False)
     else:
         if pixel_size_um is None:

@@ -13,10 +13,15 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from cellvigil import normalize
-from cellvigil.data import I32, U8, Array, Frame, FrameKey, ImageRule, IntensityRule
+from cellvigil.config import Segment
+from cellvigil.data import I32, U8, Array, Cells, Frame, FrameKey, ImageRule, IntensityRule
 from cellvigil.errors import UsageError
+from cellvigil.segment import Segmenter, cells_from_labels, opencv_segmenter
 from cellvigil_indexes.images import read_image
 from cellvigil_indexes.labelled import LabelledImage
+
+Point = tuple[float, float]
+"""y, x in raw pixels."""
 
 _SAMPLED = 32  # images that are looked at to settle the intensity range or what "auto" means
 
@@ -28,6 +33,7 @@ class PictureRule:
     rule: ImageRule
     pixel_size_um: float | None  # of the images as they are; None: single cells, each fitted whole
     ranges: Mapping[str, tuple[float, float]]  # by `series_of` an image; empty where each pixel type has its own
+    segmenter: Segmenter | None = None  # outlines cells as the daemon does; None: they are taken as annotated
 
 
 def settled(rule: ImageRule, images: Sequence[LabelledImage], *, intensity: str, colour: str) -> ImageRule:
@@ -46,8 +52,16 @@ def settled(rule: ImageRule, images: Sequence[LabelledImage], *, intensity: str,
     return rule
 
 
-def picture_rule(rule: ImageRule, images: Sequence[LabelledImage], pixel_size_um: float | None) -> PictureRule:
-    """Settle the intensity ranges: one for all single-cell images, one a folder of frames (as live, one a plate)."""
+def picture_rule(
+    rule: ImageRule,
+    images: Sequence[LabelledImage],
+    pixel_size_um: float | None,
+    cell_diameter_um: float | None = None,
+) -> PictureRule:
+    """Settle the intensity ranges: one for all single-cell images, one a folder of frames (as live, one a plate).
+
+    With a cell diameter the cells of frames are outlined by the daemon's segmenter, at its other defaults.
+    """
     if pixel_size_um is None and rule.frame_normalised:
         raise UsageError("how large is a pixel of these images?", hint="say so with --pixel-size, in micrometres")
     series: dict[str, list[LabelledImage]] = {}
@@ -59,7 +73,8 @@ def picture_rule(rule: ImageRule, images: Sequence[LabelledImage], pixel_size_um
         planes = [normalize.plane_of(_frame(image, read_image(image.path), 1.0), "") for image in sampled]
         if rule.intensity.kind != "full":
             ranges[name] = normalize.intensity_range(planes, rule.intensity)
-    return PictureRule(rule, pixel_size_um, ranges)
+    segmenter = opencv_segmenter(Segment(cell_diameter_um=cell_diameter_um)) if cell_diameter_um else None
+    return PictureRule(rule, pixel_size_um, ranges, segmenter)
 
 
 def series_of(image: LabelledImage, rule: ImageRule) -> str:
@@ -84,8 +99,37 @@ def pictures(image: LabelledImage, pixels: Array, how: PictureRule, sizes: Seque
         return {size: normalize.fit_single(whole, how.rule, size)[None] for size in sizes}
     scaled = normalize.analysis_image(_frame(image, pixels, how.pixel_size_um), "", how.rule, intensity)
     centres = [cell.centre_in(pixels.shape[1:]) for cell in image.cells]
-    labels = _labels(image, pixels.shape[1:]) if how.rule.mask else None
+    labels: I32 | None = None
+    if how.segmenter is not None:
+        found = how.segmenter(normalize.grey(scaled), scaled.pixel_size_um)
+        cells = cells_from_labels(found, pixels.shape[1:], (how.pixel_size_um, how.pixel_size_um))
+        labels, centres = _outlined(image, centres, cells)
+    elif how.rule.mask:
+        labels = _labels(image, pixels.shape[1:])
     return {size: normalize.crops(scaled, centres, how.rule, size=size, labels=labels).pixels for size in sizes}
+
+
+def _outlined(image: LabelledImage, centres: list[Point], cells: Cells) -> tuple[I32, list[Point]]:
+    """Label image and centres of the annotated cells as the segmenter sees them, cell i as i + 1.
+
+    A cell is the mask that its annotated centre lies in; where there is none, or another cell has it already, the
+    annotation stands: its mask, else its box.
+    """
+    labels = np.zeros(cells.labels.shape, dtype=np.int32)
+    taken: set[int] = set()
+    seen = []
+    for number, (cell, (y, x)) in enumerate(zip(image.cells, centres, strict=True), start=1):
+        place = tuple(np.clip((round(y), round(x)), 0, np.array(labels.shape) - 1))
+        own = int(cells.labels[place])
+        if own and own not in taken:
+            taken.add(own)
+            labels[cells.labels == own] = number
+            seen.append((float(cells.centroids_px[own - 1, 0]), float(cells.centroids_px[own - 1, 1])))
+            continue
+        y0, x0, y1, x1 = cell.box_px
+        labels[y0:y1, x0:x1][True if cell.mask is None else cell.mask] = number
+        seen.append((y, x))
+    return labels, seen
 
 
 def _labels(image: LabelledImage, shape: tuple[int, ...]) -> I32:

@@ -117,6 +117,8 @@ def _indexed(places: Places, annotations: Path) -> None:
         "--crop-um",
         "28",
         "--mask",
+        "--cell-diameter",
+        "18",
         "--k-max",
         "24",
         "--encoders",
