@@ -69,7 +69,7 @@ class Feed:
         self._ledger = ledger
         self._quarantine = quarantine
         self._settler = Settler(source.settle_scans, span_s=_SPAN * (source.settle_scans - 1) * source.scan_interval_s)
-        self._assembler = Assembler(source, first_number=fmt.first_number)
+        self._assembler = Assembler(source, first_number=fmt.first_number, known=self._given_out())
         self._unfinished: dict[str, tuple[FileStat, float]] = {}  # settled, not whole; since when (monotonic)
         self._waiting: dict[FrameKey, Ticket] = {}
         self._order: list[FrameKey] = []  # of `_waiting`, the next one last
@@ -176,6 +176,15 @@ class Feed:
     def quiet(self) -> bool:
         """Nothing is on its way and nothing is still moving: all that is there is done, or waits for what is not."""
         return self.scans > self.source.settle_scans and not self.backlog and not self._settler.unsettled
+
+    def _given_out(self) -> dict[tuple[tuple[str, str, str], str, int], int]:
+        """The time points given out before a restart, also those whose files are not in the folder any more."""
+        mine = (series for series in self._ledger.series() if series[0] == self.source.name)
+        return {
+            (series, folder, number): timepoint
+            for series in mine
+            for (folder, number), timepoint in self._ledger.ordinals(series).items()
+        }
 
     def _resume(self) -> None:
         """Give the assembler back the frames that were committed before."""
