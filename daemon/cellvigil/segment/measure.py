@@ -54,12 +54,19 @@ def _renumbered(labels: I32) -> tuple[I32, np.ndarray]:
 
 def _places(labels: I32, areas_px: np.ndarray) -> tuple[F32, I32]:
     """Centroids (n, 2) y, x and half-open boxes (n, 4) y0, x0, y1, x1 of labels 1..n, in pixels."""
-    n = len(areas_px)
-    centroids, boxes = np.zeros((n, 2), dtype=np.float32), np.zeros((n, 4), dtype=np.int32)
-    for axis, plane in enumerate((labels, labels.T)):
-        lines, _ = at = np.nonzero(plane)  # line by line, so a label's first and last line bound its box
-        owner = plane[at] - 1
-        centroids[:, axis] = np.bincount(owner, weights=lines, minlength=n) / np.maximum(areas_px, 1)
-        boxes[owner[::-1], axis] = lines[::-1]
-        boxes[owner, axis + 2] = lines + 1
-    return centroids, boxes
+    n, columns = len(areas_px), labels.shape[1]
+    flat = labels.ravel()
+    at = np.flatnonzero(flat)
+    owner = flat[at] - 1
+    y = at // columns
+    x = at - y * columns
+    middles = [np.bincount(owner, weights=line, minlength=n) / np.maximum(areas_px, 1) for line in (y, x)]
+    top, bottom, right = (np.zeros(n, dtype=np.int64) for _ in range(3))
+    left = np.full(n, columns, dtype=np.int64)
+    # Row by row, so a label's first and last pixel bound its box above and below; columns have to be compared.
+    top[owner[::-1]] = y[::-1]
+    bottom[owner] = y
+    np.minimum.at(left, owner, x)
+    np.maximum.at(right, owner, x)
+    boxes = np.stack([top, left, bottom + 1, right + 1], axis=1)
+    return np.stack(middles, axis=1).astype(np.float32), boxes.astype(np.int32)
