@@ -1,6 +1,6 @@
 """What a large frame costs beside its encoder, and whether the encoder ever waits.
 
-    python benchmarks/pipeline.py [--frames 6] [--rounds 3]
+    python benchmarks/pipeline.py [--frames 12] [--rounds 3]
 
 Frames of 904 x 1224 pixels with about 300 simulated cells; EfficientNet-Lite0 with its real weights on the CPU.
 Targets: non-encoder CPU time <= 0.5 s a frame; encoder idle <= 5 % while frames wait; whole pipeline over the encoder
@@ -132,7 +132,7 @@ def whole_pipeline(lab: BenchLab, jobs: list[Job], name: str) -> tuple[float, fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=6)
+    parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     logging.getLogger("cellvigil").setLevel(logging.WARNING)
