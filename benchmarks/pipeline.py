@@ -46,7 +46,8 @@ def jobs_of(lab: BenchLab, recipe: Recipe, count: int) -> list[Job]:
     tickets = []
     for now in range(2 + source.settle_scans):
         feed.look(float(now))
-    while (ticket := feed.next()) is not None:
+    while (ticket := feed.peek()) is not None:
+        feed.claim(ticket.files.key)
         tickets.append(ticket.files)
     store.close()
     assert len(tickets) == len(listing) == count

@@ -23,8 +23,7 @@ from cellvigil.ledger import Ledger
 from cellvigil.rehearse.assay import Assay
 from cellvigil.rehearse.reference import write_reference
 from cellvigil.rehearse.run import run as film
-from cellvigil.store.reader import plate_lines
-from cellvigil.store.recover import plate_folders
+from cellvigil.store.reader import read_ledger
 from cellvigil_indexes.cli import main as index_command
 
 STATES = "live=alive,apoptotic=dying,necrotic=dead,debris=artefact"
@@ -96,7 +95,7 @@ class Lab:
 
     def ledger(self) -> Ledger:
         """What the store's journals say now."""
-        return ledger_of(self.store)
+        return read_ledger(self.store)
 
     def quarantined(self) -> dict[str, str]:
         """Reason by file name of everything in quarantine."""
@@ -170,12 +169,3 @@ class Service:
         """SIGKILL: no chance to tidy up."""
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait(60)
-
-
-def ledger_of(store: Path) -> Ledger:
-    """What a store's journals say."""
-    ledger = Ledger()
-    for folder in plate_folders(store):
-        for line in plate_lines(folder):
-            ledger.add(line)
-    return ledger

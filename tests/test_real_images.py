@@ -15,8 +15,9 @@ import zarr
 
 from cellvigil import config
 from cellvigil.service.serve import once
+from cellvigil.store.reader import read_ledger
 from cellvigil_indexes.cli import main as index_command
-from lab import build_index, ledger_of
+from lab import build_index
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -37,7 +38,7 @@ def test_livedead_fields_written_in_pieces_become_live_and_dead_counts(real_imag
     (tmp_path / "images").mkdir()
     livedead.build(tmp_path, lite0.parent)
     counts = livedead.serve(tmp_path, livedead.configure(tmp_path, lite0.parent))
-    ledger = ledger_of(tmp_path / "store")
+    ledger = read_ledger(tmp_path / "store")
     frames = [frame for series in ledger.series() for frame in ledger.frames(series)]
     assert len(frames) == len({frame.key for frame in frames}) == 60
     inner = sum(frame.n_cells - frame.edge for frame in frames if frame.outcome == "counted")
@@ -68,7 +69,7 @@ def test_a_phase_contrast_time_lapse_is_segmented(real_images, lite0, tmp_path):
     }
     done = once(config.parse(settings, base=tmp_path))
     assert done["counted"] + done["excluded"] == 4
-    ledger = ledger_of(tmp_path / "store")
+    ledger = read_ledger(tmp_path / "store")
     [series] = ledger.series()
     frames = ledger.frames(series)
     assert [frame.key.timepoint for frame in frames] == [1, 2, 3, 4]

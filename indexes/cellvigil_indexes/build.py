@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +92,3 @@ def groups_of(classes: Sequence[str], states: Mapping[str, str]) -> dict[str, st
             raise UsageError(f"--states {name}={group}: there is no group {group!r}", hint=f"use {', '.join(GROUPS)}")
         groups[by_case[name.casefold()]] = group
     return groups
-
-
-def unscaled(rule: ImageRule) -> ImageRule:
-    """The rule for single-cell images that are fitted whole: not to be compared with live frames."""
-    return replace(rule, frame_normalised=False)

@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 
 from cellvigil import table
-from cellvigil.ledger import Ledger
 from cellvigil.rehearse.score import Agreement, ArmRow, Figures, agreement, figures, match_cells, score_counts
 from cellvigil.rehearse.truth import CellRow, read_cells, read_wells
-from cellvigil.store.reader import plate_lines
-from cellvigil.store.recover import plate_folders
+from cellvigil.store.reader import read_ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +45,7 @@ class Result:
 
 def result_of(store: Path, truth: Path) -> Result:
     """Compare the record in `store` with the rehearsal's `truth` folder. Raises StoreError as its readers do."""
-    ledger = Ledger()
-    for folder in plate_folders(store):
-        for line in plate_lines(folder):
-            ledger.add(line)
+    ledger = read_ledger(store)
     wells = read_wells(truth / "wells.csv")
     values = [value for series in ledger.series() for value in ledger.well_times(series)]
     counted = {(v.well, v.timepoint): v.counts for v in values if v.fields_present > v.fields_excluded}

@@ -115,15 +115,8 @@ class Feed:
             self.scans = 0  # another round of looks
         return changes
 
-    def next(self) -> Ticket | None:
-        """The frame whose turn it is, now on its way; None if none may go. A key is never on its way twice."""
-        ticket = self.peek()
-        if ticket is not None:
-            self.claim(ticket.files.key)
-        return ticket
-
     def claim(self, key: FrameKey) -> None:
-        """A waiting frame starts on its way."""
+        """A waiting frame starts on its way. A key is never on its way twice."""
         self._order.remove(key)
         self._inside.add(key)
         del self._waiting[key]

@@ -101,6 +101,8 @@ def _house(settings: config.Config) -> Iterator[_House]:
         for recovery in store.recovered:
             LOGGER.warning("a plate was mended", extra={"what": recovery})
         quarantine = Quarantine(settings.state_dir / _QUEUE, config=settings.sha256)
+        if quarantine.skipped:
+            LOGGER.warning("quarantine list: bad lines skipped", extra={"lines": quarantine.skipped})
         metrics = Metrics(CollectorRegistry())
         metrics.device.labels(kitchen.provider).set(1)
         metrics.heartbeat.set_to_current_time()
@@ -109,11 +111,8 @@ def _house(settings: config.Config) -> Iterator[_House]:
         feeds = []
         for source in settings.sources:
             feeds.append(Feed(source, format_of(source, settings.limits), store.ledger, quarantine))
-            times = [
-                f.committed_at for s in store.ledger.series() if s[0] == source.name for f in store.ledger.frames(s)
-            ]
-            if times:
-                metrics.last_frame.labels(source.name).set(max(times).timestamp())
+            if (last := _last_commit(store, source.name)) is not None:
+                metrics.last_frame.labels(source.name).set(last.timestamp())
             if source.interval_s is not None:
                 metrics.interval.labels(source.name).set(source.interval_s)
         with _signals() as (stop, wake):

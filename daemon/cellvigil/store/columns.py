@@ -5,7 +5,7 @@ The names stand in each array's attributes, so a reader asks the array and not t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -52,8 +52,3 @@ def state_counts(calls: Calls, counted: Bools, classes: Sequence[str]) -> dict[s
     counts = {name: int(per_class[class_id]) for class_id, name in enumerate(classes)}
     counts[UNKNOWN] = int(np.count_nonzero(counted & calls.unknown))
     return counts
-
-
-def split_calls(columns: Sequence[str], rows: F32) -> Mapping[str, F32]:
-    """Columns by name, each (n,) f32."""
-    return {name: rows[:, place] for place, name in enumerate(columns)}
