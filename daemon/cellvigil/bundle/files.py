@@ -101,7 +101,7 @@ def written_whole(folder: Path, *, replace: bool = False) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             work.rename(folder)
-        _fsync(folder.parent)
+        fsync_folder(folder.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -134,6 +134,11 @@ def _remember(memory: Path, entries: Mapping[str, Any]) -> None:
     fresh = memory.with_suffix(f".{os.getpid()}.tmp")
     fresh.write_text(json.dumps(entries), encoding="utf-8")
     fresh.replace(memory)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make renames inside a folder last."""
+    _fsync(folder)
 
 
 def _fsync(path: Path) -> None:

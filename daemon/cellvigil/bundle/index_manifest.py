@@ -11,11 +11,16 @@ from cellvigil.data import GROUPS, UNKNOWN, ClaheRule, ImageRule, IntensityRule
 from cellvigil.errors import BundleError
 
 KIND = "index"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE = (1, 2)  # schema versions; 1 knew no Canberra, graph, half precision, calibration or spare encoders
 LABELS = "labels.npy"
 CELL_GROUPS = "groups.npy"
 NOVELTY = "novelty.npy"
 THUMBNAILS = "thumbnails.npy"
+NORMS = "norms.npy"
+GRAPH = "graph.faiss"
+GRAPH_NODES = "graph_nodes.npy"
+SET_ASIDE = "set_aside"
 CELLS = "cells.csv"
 CELLS_COLUMNS = ("id", "class", "group", "image", "y0", "x0", "y1", "x1")
 THUMBNAIL_PX = 64
