@@ -60,6 +60,7 @@ def calls_of(count: int, *, seed: int = 0, bundle: str = BUNDLE, classes: int = 
         unknown=unknown,
         unknown_reason=tuple("novel" if flag else "" for flag in unknown),
         probabilities=np.full((count, classes), np.nan, dtype=np.float32),
+        conformal_set=rng.random((count, classes)) < 0.5,
         vote_share=shares / shares.sum(axis=1, keepdims=True),
         entropy=rng.random(count).astype(np.float32),
         k=rng.integers(3, 100, count).astype(np.int32),

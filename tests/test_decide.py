@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellvigil import decide
+from cellvigil.bundle.calibration import Calibration, Confidence, ConformalScores
 from cellvigil.bundle.index import IndexEncoder, ReferenceIndex
 from cellvigil.data import ImageRule
 from cellvigil.errors import UsageError
 
 
-def reference(labels, *, classes=2, novelty=None, k_min=3, k_max=100, threshold=0.3, reweight=True):
+def reference(labels, *, classes=2, novelty=None, k_min=3, k_max=100, threshold=0.3, reweight=True, calibration=None):
     """An index of cells with these labels; embeddings play no part in the vote."""
     cells = len(labels)
     return ReferenceIndex(
@@ -27,11 +28,16 @@ def reference(labels, *, classes=2, novelty=None, k_min=3, k_max=100, threshold=
         classes=tuple(f"class{i}" for i in range(classes)),
         groups={f"class{i}": "none" for i in range(classes)},
         encoders=(IndexEncoder("e", "0" * 64, 1),),
+        spare_encoders=(),
         image_rule=ImageRule(),
         k_min=k_min,
         k_max=k_max,
         threshold=threshold,
         reweight=reweight,
+        metric="l2",
+        search="exact",
+        calibration=calibration,
+        norms=None,
         embeddings={"e": np.zeros((cells, 1), np.float32)},
         labels=np.asarray(labels, dtype=np.int16),
         cell_groups=np.arange(cells, dtype=np.int32),
@@ -159,6 +165,140 @@ def test_no_cells_make_no_calls():
     calls = decide.call(np.zeros((0, 3), np.int32), np.zeros((0, 3), np.float32), index, decide.Settings.of(index))
     assert len(calls) == 0
     assert calls.vote_share.shape == (0, 2)
+
+
+CONFIDENCE = Confidence(0.2, {"share": 2.0, "share_log_odds": 0.3, "depth": -0.1, "novelty_p": 1.0})
+CALIBRATED = {
+    "labels": [0, 0, 0, 0, 1, 1, 1, 2],
+    "classes": 3,
+    "novelty": [1, 2, 3, 4, 1, 2, 3, 1],
+    "k_max": 6,
+}
+
+
+def calibration(confidence=CONFIDENCE, sets=None, novel_below=0.3):
+    return Calibration(confidence, sets, novel_below, {})
+
+
+def call_calibrated(ids, distances, *, fitted=None, rejection=None, **settings):
+    index = reference(**CALIBRATED, calibration=fitted or calibration())
+    rule = decide.Settings.of(index, **settings)
+    distances = np.asarray([distances], np.float32)
+    return decide.call(np.asarray([ids], np.int32), distances, index, rule, rejection=rejection)
+
+
+def test_the_called_class_has_the_probability_of_being_right_and_the_others_the_rest():
+    calls = call_calibrated([0, 1, 4, 2, 7, 5], [1, 1, 1, 2, 2, 2])
+    # k = 3: two of class 0 (N 4), one of class 1 (N 3), H = 0.58; k = 6: 3, 2 and 1, H = 0.56: the last step.
+    # Weights 1/4, 1/3, 1: sums 3/4, 2/3, 1: class 2 is called.
+    share = np.array([3 / 4, 2 / 3, 1]) / (3 / 4 + 2 / 3 + 1)
+    p = 2 / 2  # score 1: class 2's one reference, at 1, is at least as far out
+    logit = 0.2 + 2.0 * share[2] + 0.3 * math.log((share[2] + 0.02) / (1.02 - share[2])) - 0.1 * 1 + 1.0 * p
+    right = 1 / (1 + math.exp(-logit))
+    rest = (1 - right) / (share[0] + share[1])
+    assert calls.best_ids[0] == 2
+    assert calls.probabilities[0] == pytest.approx([rest * share[0], rest * share[1], right], abs=1e-6)
+    assert calls.probabilities[0].sum() == pytest.approx(1)
+
+
+def test_where_nothing_else_voted_the_rest_is_shared_evenly():
+    calls = call_calibrated([0, 1, 2], [1, 1, 1])
+    assert calls.probabilities[0, 1] == calls.probabilities[0, 2] > 0
+    assert calls.probabilities[0].sum() == pytest.approx(1)
+
+
+def test_overridden_settings_have_no_probability():
+    assert np.isnan(call_calibrated([0, 1, 2], [1, 1, 1], k_min=2).probabilities).all()
+    assert np.isnan(call_calibrated([0, 1, 2], [1, 1, 1], threshold=0.4).probabilities).all()
+
+
+FAR, NEAR = [9.0, 9.0, 9.0], [1.0, 1.0, 1.0]  # novelty_p 1/5 and 5/5 of class 0
+HOME = decide.Rejection(same_device=True)
+
+
+@pytest.mark.parametrize(
+    ("distances", "rejection", "fitted", "reason"),
+    [
+        (FAR, HOME, calibration(), "novel"),
+        (NEAR, HOME, calibration(), ""),
+        (FAR, None, calibration(), ""),
+        (FAR, decide.Rejection(), calibration(), ""),
+        (FAR, HOME, calibration(novel_below=0.2), ""),  # 1/5 is not below
+        (FAR, HOME, calibration(novel_below=None), ""),
+        (NEAR, decide.Rejection(min_probability=0.999), calibration(), "uncertain"),
+        (NEAR, decide.Rejection(min_probability=0.5), calibration(), ""),
+        (NEAR, decide.Rejection(min_probability=0.999), calibration(None), ""),  # no floor without a probability
+        (FAR, decide.Rejection(same_device=True, min_probability=0.999), calibration(), "novel"),
+    ],
+)
+def test_what_makes_a_cell_unknown(distances, rejection, fitted, reason):
+    calls = call_calibrated([0, 1, 2], distances, rejection=rejection, fitted=fitted)
+    assert calls.unknown_reason == (reason,)
+    assert calls.unknown.tolist() == [bool(reason)]
+    assert calls.best_ids[0] == 0
+
+
+def test_nothing_is_rejected_and_every_class_possible_without_calibration():
+    index = reference(**CALIBRATED)
+    ids, distances = np.array([[0, 1, 2]], np.int32), np.array([FAR], np.float32)
+    rejection = decide.Rejection(same_device=True, min_probability=0.9)
+    calls = decide.call(ids, distances, index, decide.Settings.of(index), rejection=rejection)
+    assert not calls.unknown.any()
+    assert np.isnan(calls.probabilities).all()
+    assert calls.conformal_set.all()
+
+
+SETS = ConformalScores(4, 0.9, [[0.1 * i for i in range(1, 10)], [0.1 * i for i in range(1, 10)], []])
+
+
+def test_a_set_looks_at_its_own_depth_whatever_the_vote_did():
+    # Four nearest: 0 0 0 1 at 1 1 1 3. Class 0: 1 other + 1/(1 + 3) = 1.25, class 1: 3 + 3/(3 + 1) = 3.75,
+    # class 2: 4 + 3/(3 + 1) = 4.75; scores are 0.9 at most: p = 1/10, not above 1 - 0.9, for all. Pools: 2 takes all.
+    fitted = calibration(sets=SETS)
+    calls = call_calibrated([0, 1, 2, 4], [1, 1, 1, 3], fitted=fitted)
+    assert calls.k[0] == 3
+    assert calls.conformal_set.tolist() == [[False, False, False]]
+    # All four of class 0 at 1: 0 + 1/2, of whose scores 0.5 and more there are 5: p = 6/10.
+    assert call_calibrated([0, 1, 2, 3], [1, 1, 1, 1], fitted=fitted).conformal_set.tolist() == [[True, False, False]]
+
+
+def test_neighbours_wanted_at_first_and_at_most():
+    index = reference(**CALIBRATED, calibration=calibration(sets=SETS))
+    rule = decide.Settings.of(index)
+    assert decide.first_depth(index, rule) == 5  # kept for "why"
+    assert decide.neighbours_needed(index, rule) == 6
+    deep = reference(**CALIBRATED, calibration=calibration(sets=ConformalScores(7, 0.9, [[], [], []])))
+    assert decide.first_depth(deep, rule) == decide.neighbours_needed(deep, rule) == 7
+
+
+def test_columns_that_were_not_fetched_change_nothing():
+    """-1 would be the last reference's label, here the only one of class 2."""
+    fitted = calibration(sets=SETS)
+    ids, distances = [0, 1, 2, 4], [1, 1, 1, 3]
+    plain = call_calibrated(ids, distances, fitted=fitted)
+    padded = call_calibrated([*ids, -1, -1], [*distances, math.inf, math.inf], fitted=fitted)
+    for name in ("best_ids", "k", "entropy", "vote_share", "probabilities", "conformal_set", "novelty_p"):
+        np.testing.assert_array_equal(getattr(padded, name), getattr(plain, name))
+
+
+@pytest.mark.parametrize("ids", [[0, 4, 7, -1, -1, -1], [0, -1, -1, -1, -1, -1]])
+def test_too_few_neighbours_for_the_entropy_are_an_error(ids):
+    with pytest.raises(ValueError, match="fewer neighbours"):
+        call_calibrated(ids, [1, 1, 1, 2, 2, 2])
+
+
+def test_too_few_neighbours_for_the_set_are_an_error():
+    with pytest.raises(ValueError, match="the 4 neighbours"):
+        call_calibrated([0, 1, 2, -1], [1, 1, 1, 1], fitted=calibration(sets=SETS))
+
+
+def test_sizes_may_differ_from_cell_to_cell():
+    labels = np.array([[1, 0, 0]] * 2)
+    depth = decide.stop(labels, 2, decide.Settings(3, 3))
+    sizes = np.array([[4, 1], [1, 4]])
+    distances = np.ones((2, 3), np.float32)
+    assert decide.vote(depth, labels, distances, sizes).tolist() == [1, 0]
+    assert decide.vote_share(depth.counts, sizes) == pytest.approx(np.array([[1 / 3, 2 / 3], [8 / 9, 1 / 9]]))
 
 
 @pytest.mark.parametrize("wrong", [{"k_min": 1}, {"k_min": 9, "k_max": 8}, {"threshold": 1.5}])

@@ -88,3 +88,23 @@ def test_fewer_rows_than_the_journal_counts_are_told():
     data = shards.rows_shard(np.ones((10, 2), dtype=np.float32))
     with pytest.raises(StoreError, match="lacks rows"):
         shards.read_rows(data, 300, 2, np.float32)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_images_and_labels_are_read_without_zarr_too(dtype):
+    planes = np.random.default_rng(0).integers(0, 200, (2, 7, 9)).astype(dtype)
+    data = shards.image_shard([planes[0], None, planes[1]])
+    found = shards.read_image(data, 3, (7, 9), dtype)
+    np.testing.assert_array_equal(found, [planes[0], np.zeros((7, 9)), planes[1]])
+    assert found.dtype == np.dtype(dtype)
+    labels = np.arange(63, dtype=np.int32).reshape(7, 9)
+    np.testing.assert_array_equal(shards.read_labels(shards.label_chunk(labels), (7, 9)), labels)
+
+
+@pytest.mark.parametrize("harm", [lambda d: d[:-9], lambda d: b"\xff" * 40 + d[40:], lambda d: b""])
+def test_damaged_images_and_labels_are_told(harm):
+    planes = np.random.default_rng(0).integers(0, 200, (2, 30, 40)).astype(np.uint16)
+    with pytest.raises(StoreError):
+        shards.read_image(harm(shards.image_shard(list(planes))), 2, (30, 40), "uint16")
+    with pytest.raises(StoreError):
+        shards.read_labels(harm(shards.label_chunk(planes[0].astype(np.int32))), (30, 40))

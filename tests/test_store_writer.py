@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -19,10 +20,11 @@ from cellvigil.data import Baseline
 from cellvigil.errors import BadFile, StoreError
 from cellvigil.journal import read
 from cellvigil.ledger import shares
+from cellvigil.store import columns
 from cellvigil.store.recover import plate_folders
 from cellvigil.store.rows import read_embedding, read_table
 from cellvigil.store.writer import SourcePlan, open_store
-from cellvigil.table import write_table
+from cellvigil.table import rows, write_table
 from store_records import BUNDLE, CLASSES, GROUPS, SERIES, START, calls_of, cells_of, key, record
 
 
@@ -398,3 +400,38 @@ def test_two_series_of_one_folder_are_told(tmp_path):
 def test_acquisition_times_are_kept_in_utc(store):
     store.append(record(key(timepoint=2)))
     assert store.ledger.frame(key(timepoint=2)).acquired_at == START.replace(hour=21)
+
+
+def test_sets_and_reasons_come_back(store):
+    one = record(n=9)
+    calls = replace(one.calls, unknown=np.arange(9) < 3, unknown_reason=("novel", "uncertain", "novel", *[""] * 6))
+    done = store.append(replace(one, calls=calls))
+    table = read_table(plate_folder(store.path) / "A/1/0", f"cells/calls-{BUNDLE[:12]}", done.t, 9)
+    assert table["unknown"].tolist() == [1, 2, 1, 0, 0, 0, 0, 0, 0]
+    for class_id, name in enumerate(CLASSES):
+        np.testing.assert_array_equal(table[f"in_set:{name}"] > 0, calls.conformal_set[:, class_id])
+
+
+def test_a_plate_of_an_older_version_goes_on_with_its_columns(tmp_path, monkeypatch):
+    """Its calls tables lack the sets: what is appended has the columns that the plate began with."""
+    with monkeypatch.context() as older:
+        named = columns.call_columns
+        older.setattr(columns, "call_columns", lambda classes: named(classes)[: -len(classes)])
+        with contextlib.closing(open_store(tmp_path / "store")) as store:
+            store.append(record(key(timepoint=0), n=4))
+    with contextlib.closing(open_store(tmp_path / "store")) as store:
+        one = record(key(timepoint=1), n=6)
+        done = store.append(one)
+        other = store.append(record(key(timepoint=1, series=("scope", "next", "Plate 1")), n=6))
+        store.append_calls(store.ledger.frame(one.frame.key), calls_of(6, seed=3), CLASSES, GROUPS)
+    field = plate_folder(tmp_path / "store") / "A/1/0"
+    calls = read_table(field, f"cells/calls-{BUNDLE[:12]}", done.t, 6)
+    assert not [name for name in calls if name.startswith("in_set:")]
+    np.testing.assert_array_equal(calls["neighbour_4"], calls_of(6, seed=3).neighbours[:, 4])
+    array = zarr.open_array(field / f"cells/calls-{BUNDLE[:12]}", mode="r")
+    assert array.shape[2] == len(calls)
+    np.testing.assert_array_equal(array[done.t, :6, -1], calls["neighbour_4"])
+    found = [row for batch in rows(tmp_path / "store") for row in batch.to_pylist()]
+    sets = {(row["experiment"], row["in_set_live"] is None) for row in found}
+    assert sets == {(SERIES[1], True), ("next", False)}
+    assert other.t == 0

@@ -70,6 +70,10 @@ def test_a_row_says_what_the_record_said(filled):
         assert row["counted"] == (not one.cells.touches_edge[place])
         assert row["vote_share"] == row[f"vote_share_{best}"] == one.calls.vote_share[place, one.calls.best_ids[place]]
         assert row["probability"] is None  # the index was not calibrated
+        assert row["unknown_reason"] == (one.calls.unknown_reason[place] or None)
+        sets = [row[f"in_set_{name}"] for name in one.classes]
+        assert sets == one.calls.conformal_set[place].tolist()
+        assert row["in_set_dead"] is None
         assert row["k"] == one.calls.k[place]
         assert [row[f"neighbour_{rank}"] for rank in range(5)] == list(one.calls.neighbours[place])
         assert row["bundle"] == BUNDLE

@@ -55,7 +55,7 @@ def check(settings: config.Config, *, force: bool = False) -> list[Finding]:
         findings += _source(source, settings)
     try:
         bundles = open_bundles(settings, rehash=True)
-        findings += _bundles(bundles)
+        findings += _bundles(settings, bundles)
         kitchen = open_kitchen(settings, bundles)
         findings.append(_device(kitchen, settings))
         findings.append(_capacity(settings, kitchen, force=force))
@@ -133,13 +133,13 @@ def _sample(source: config.Source, fmt: SourceFormat, good: list[FileStat]) -> F
     return Finding("warn", source.name, "no image is finished yet: scale not tried")
 
 
-def _bundles(bundles: Bundles) -> Iterator[Finding]:
+def _bundles(settings: config.Config, bundles: Bundles) -> Iterator[Finding]:
     for name, index in bundles.indexes.items():
         counts = ", ".join(f"{c} {n}" for c, n in zip(index.classes, index.class_counts, strict=True))
         yield Finding("ok", "index", f"{name}: {index.name} {index.sha256[:12]} ({counts})")
     for bundle in bundles.encoders.values():
         yield Finding("ok", "encoder", f"{bundle.name} {bundle.sha256[:12]}, hashes verified")
-    for text in warnings_of(bundles):
+    for text in warnings_of(settings, bundles):
         yield Finding("warn", "index", text)
 
 

@@ -17,8 +17,10 @@ from cellvigil.errors import CellvigilError
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     # Frames are worked on side by side, so each library works alone: threads that wait for each other by spinning
-    # would take the encoder's cores. Must be said before numpy is imported.
+    # would take the encoder's cores. Must be said before numpy and FAISS are imported; FAISS's own call for it holds
+    # only for the thread that makes it.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     parser = argparse.ArgumentParser(
         prog="cellvigil", description="Live cell-state counts beside a live-cell microscope. Research use only."
     )

@@ -75,6 +75,7 @@ class Source(_Section):
     z: Literal["focus", "max"] = "focus"
     plate_map: Path | None = None
     index: str  # a name under `classify.indexes`, or a path to an index
+    same_device_as_index: bool = False  # the index's cells come from this very device: novel cells become unknown
     order: Literal["oldest", "newest"] = "oldest"
     scan_interval_s: Positive = 2.0
     settle_scans: Annotated[int, Field(ge=2)] = 3  # size and time must be equal over this many scans
@@ -141,6 +142,7 @@ class Classify(_Section):
     k_min: Annotated[int, Field(ge=2)] | None = None
     k_max: Annotated[int, Field(ge=2)] | None = None
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    min_probability: Share | None = None  # a cell less probably right becomes unknown; needs a calibrated index
 
 
 class Response(_Section):

@@ -28,6 +28,10 @@ GROUPS = ("alive", "dying", "dead", "artefact", "none")
 UNKNOWN = "unknown"
 """The state label of a cell that was called unknown; never a class name."""
 
+NOVEL, UNCERTAIN = "novel", "uncertain"
+UNKNOWN_REASONS = ("", NOVEL, UNCERTAIN)
+"""Why a cell is unknown: "" where it is not; nothing in the index looks like it; too improbable. Stored by position."""
+
 NEIGHBOURS_KEPT = 5
 """Reference cells kept a call, for "why"."""
 
@@ -143,8 +147,9 @@ class Calls:
 
     best_ids: I16  # (n,) i16 class ids of the index, never -1
     unknown: Bools  # (n,) bool: rejected; counts as `unknown`, not as its best class
-    unknown_reason: tuple[str, ...]  # n entries, "" where not unknown
-    probabilities: F32  # (n, classes) f32, the calibrated probability; all NaN until the index was calibrated
+    unknown_reason: tuple[str, ...]  # n entries, one of UNKNOWN_REASONS
+    probabilities: F32  # (n, classes) f32, calibrated, rows sum to 1; all NaN where the index is not calibrated
+    conformal_set: Bools  # (n, classes) bool: not ruled out at the index's promise; all True where it promises nothing
     vote_share: F32  # (n, classes) f32, class-weighted, rows sum to 1
     entropy: F32  # (n,) f32 in [0, 1]: H / log k at the k that was used; a stopping rule, not a confidence
     k: I32  # (n,) i32 neighbours used
@@ -154,7 +159,7 @@ class Calls:
     bundle_sha256: str  # the index that called
 
     def __post_init__(self) -> None:
-        names = ("best_ids", "unknown", "probabilities", "vote_share", "entropy", "k")
+        names = ("best_ids", "unknown", "probabilities", "conformal_set", "vote_share", "entropy", "k")
         for name in (*names, "novelty_p", "agreement", "neighbours"):
             object.__setattr__(self, name, frozen_array(getattr(self, name)))
 

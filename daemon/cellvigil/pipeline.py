@@ -31,6 +31,7 @@ class Recipe:
     segmenter: segment.Segmenter
     limits: config.Response
     provenance: Mapping[str, str]  # see data.Record
+    rejection: decide.Rejection = decide.Rejection()  # noqa: RUF009 - a frozen value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,9 +115,34 @@ def embed(batch: Sequence[Prepared], recipe: Recipe) -> list[Embeddings]:
 
 def call(embeddings: Embeddings, recipe: Recipe) -> Calls:
     """Look the cells up among the reference cells and decide what each one is."""
-    needed = decide.neighbours_needed(recipe.index, recipe.settings)
-    near = recipe.search.nearest(embeddings, needed)
-    return decide.call(near.ids, near.distances, recipe.index, recipe.settings)
+    return called(embeddings, recipe.index, recipe.search, recipe.settings, rejection=recipe.rejection)
+
+
+def called(
+    embeddings: Embeddings,
+    index: ReferenceIndex,
+    search: neighbours.Search,
+    settings: decide.Settings,
+    *,
+    rejection: decide.Rejection | None = None,
+) -> Calls:
+    """Call cells from their embeddings alone: for whoever has no frame.
+
+    Exact search gives all neighbours at once, a graph more only for the cells that entropy leaves open; what is called
+    from the same neighbours is the same either way.
+    """
+    needed, steps = decide.neighbours_needed(index, settings), decide.depths(settings, len(index))
+    if not search.deepens or steps[-1] < min(needed, len(index)):
+        near = search.nearest(embeddings, needed, steps)
+    else:
+        least = decide.first_depth(index, settings)
+        near = neighbours.deepened(
+            search,
+            embeddings,
+            neighbours.worthwhile(steps, least),
+            lambda ids: decide.unsettled(index.labels[ids], len(index.classes), settings),
+        )
+    return decide.call(near.ids, near.distances, index, settings, rejection=rejection)
 
 
 def record(

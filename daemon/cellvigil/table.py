@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from cellvigil.data import NEIGHBOURS_KEPT, UNKNOWN, Array
+from cellvigil.data import NEIGHBOURS_KEPT, UNKNOWN, UNKNOWN_REASONS, Array
 from cellvigil.errors import StoreError, UsageError
 from cellvigil.journal import Line
 from cellvigil.ledger import CalledBy, CommittedFrame, Ledger, committed_frame
-from cellvigil.store.columns import FEATURES
+from cellvigil.store.columns import FEATURES, IN_SET
 from cellvigil.store.names import readable
 from cellvigil.store.plate import FEATURES_TABLE
 from cellvigil.store.reader import plate_ledger, plate_lines
@@ -57,7 +57,8 @@ def rows(store: Path) -> Iterator[Any]:
 
     `counted` says whether the cell stands in the gauges: its frame is current and not excluded, and its mask does not
     touch the border. Columns of classes that the calling index does not have are null, and so are probabilities of
-    an index that was never calibrated. A frame without cells gives no batch: see `frame_rows`. Raises StoreError.
+    an index that was never calibrated and sets (`in_set_<class>`) that an older version did not keep. A frame without
+    cells gives no batch: see `frame_rows`. Raises StoreError.
     """
     classes = _classes(store)
     for folder in plate_folders(store):
@@ -135,12 +136,14 @@ def _classes(store: Path) -> list[str]:
 def _cell_schema(classes: list[str]) -> Any:
     features = [(name, pa.bool_() if name == "touches_edge" else pa.float32()) for name in FEATURES]
     calls = [("counted", pa.bool_()), ("state", pa.string()), ("best", pa.string()), ("unknown", pa.bool_())]
+    calls.append(("unknown_reason", pa.string()))
     numbers = [(name, pa.float32()) for name in ("probability", "vote_share", "entropy", "novelty_p", "agreement")]
     shares = [(f"vote_share_{name}", pa.float32()) for name in classes]
     probabilities = [(f"probability_{name}", pa.float32()) for name in classes]
+    sets = [(f"in_set_{name}", pa.bool_()) for name in classes]
     neighbours = [(f"neighbour_{rank}", pa.int32()) for rank in range(NEIGHBOURS_KEPT)]
     cell = [("cell", pa.int32()), *features, *calls, *numbers, ("k", pa.int32())]
-    return pa.schema([*_FRAME_FIELDS, *cell, *shares, *probabilities, *neighbours])
+    return pa.schema([*_FRAME_FIELDS, *cell, *shares, *probabilities, *sets, *neighbours])
 
 
 def _frame_schema(classes: list[str]) -> Any:
@@ -191,16 +194,19 @@ def _call_values(calls: Mapping[str, Array], called: CalledBy, classes: list[str
     names = np.array(called.classes, dtype=object)
     ids = calls["best_id"].astype(np.int64)
     unknown = calls["unknown"] > 0
+    reasons = np.array([None, *UNKNOWN_REASONS[1:]], dtype=object)[calls["unknown"].astype(np.int64)]
     best = names[ids]
     here = np.arange(len(ids))
     shares = np.column_stack([calls[f"vote_share:{name}"] for name in called.classes])
     probabilities = np.column_stack([calls[f"probability:{name}"] for name in called.classes])
     by_class = {f"vote_share_{name}": calls[f"vote_share:{name}"] for name in classes if name in called.classes}
     by_class |= {f"probability_{name}": calls[f"probability:{name}"] for name in classes if name in called.classes}
+    by_class |= {f"in_set_{name}": calls[IN_SET + name] > 0 for name in classes if IN_SET + name in calls}
     return {
         "state": np.where(unknown, UNKNOWN, best),
         "best": best,
         "unknown": unknown,
+        "unknown_reason": reasons,
         "probability": probabilities[here, ids],
         "vote_share": shares[here, ids],
         "k": calls["k"].astype(np.int32),

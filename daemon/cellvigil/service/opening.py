@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from cellvigil.bundle.files import MANIFEST
 from cellvigil.bundle.index import ReferenceIndex, check_encoders, index_folder, open_index
 from cellvigil.encoder import Encoder, open_session
 from cellvigil.errors import BundleError, UsageError
-from cellvigil.neighbours import Search
+from cellvigil.neighbours import open_search
 from cellvigil.pipeline import Recipe
 
 
@@ -57,14 +57,40 @@ def open_bundles(settings: config.Config, *, rehash: bool = False) -> Bundles:
     return Bundles(indexes, encoders)
 
 
-def warnings_of(bundles: Bundles) -> list[str]:
+def warnings_of(settings: config.Config, bundles: Bundles) -> list[str]:
     """What a person should know about these indexes before trusting a count."""
     return [
-        f"source {source}: index {index.name} was built from ready-made single-cell images, not from frames: "
-        "live cells pass through other steps, so its calls are not to be trusted; build one with --coco"
-        for source, index in bundles.indexes.items()
-        if not index.image_rule.frame_normalised
+        f"source {source.name}: index {bundles.indexes[source.name].name} {text}"
+        for source in settings.sources
+        for text in _doubts(source, settings.classify, bundles.indexes[source.name])
     ]
+
+
+def _doubts(source: config.Source, wanted: config.Classify, index: ReferenceIndex) -> Iterator[str]:
+    calibration = index.calibration
+    if not index.image_rule.frame_normalised:
+        yield (
+            "was built from ready-made single-cell images, not from frames: "
+            "live cells pass through other steps, so its calls are not to be trusted; build one with --coco"
+        )
+    if wanted.min_probability is not None and (calibration is None or calibration.confidence is None):
+        yield "has no calibrated probability: classify.min_probability has no effect; build it with more cells"
+    elif (
+        calibration is not None
+        and calibration.confidence is not None
+        and _settings(wanted, index) != decide.Settings.of(index)
+    ):
+        floor = "" if wanted.min_probability is None else ", and classify.min_probability has no effect"
+        yield (
+            "was calibrated for its own k_min, k_max and threshold: as classify overrides them, calls have no "
+            f"probability{floor}"
+        )
+    if source.same_device_as_index and (calibration is None or calibration.novel_below is None):
+        yield "is not calibrated for novelty: same_device_as_index has no effect; build it again"
+
+
+def _settings(wanted: config.Classify, index: ReferenceIndex) -> decide.Settings:
+    return decide.Settings.of(index, k_min=wanted.k_min, k_max=wanted.k_max, threshold=wanted.threshold)
 
 
 def open_kitchen(settings: config.Config, bundles: Bundles) -> Kitchen:
@@ -109,14 +135,13 @@ def _index_folder(source: config.Source, settings: config.Config) -> Path:
 def _recipe(
     source: config.Source, settings: config.Config, index: ReferenceIndex, encoders: Mapping[str, Encoder]
 ) -> Recipe:
-    overrides = settings.classify
     used = tuple(encoders[needed.name] for needed in index.encoders)
     return Recipe(
         channel=source.channels.segment,
         index=index,
         encoders=used,
-        search=Search.over(index),
-        settings=decide.Settings.of(index, k_min=overrides.k_min, k_max=overrides.k_max, threshold=overrides.threshold),
+        search=open_search(index),
+        settings=_settings(settings.classify, index),
         segmenter=segment.opencv_segmenter(settings.segment),
         limits=settings.response,
         provenance={
@@ -125,4 +150,5 @@ def _recipe(
             "index": index.sha256,
             **{f"encoder:{encoder.name}": encoder.bundle.sha256 for encoder in used},
         },
+        rejection=decide.Rejection(source.same_device_as_index, settings.classify.min_probability),
     )

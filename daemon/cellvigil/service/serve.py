@@ -92,7 +92,7 @@ def _house(settings: config.Config) -> Iterator[_House]:
     for source in settings.sources:
         _check_folder(source)
     bundles = open_bundles(settings)
-    for text in warnings_of(bundles):
+    for text in warnings_of(settings, bundles):
         LOGGER.warning(text)
     kitchen = open_kitchen(settings, bundles)
     LOGGER.info("encoders loaded", extra={"device": kitchen.provider, "note": kitchen.device_note or "-"})

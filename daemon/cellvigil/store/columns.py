@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellvigil.data import F32, NEIGHBOURS_KEPT, UNKNOWN, Bools, Calls, Cells
+from cellvigil.data import F32, NEIGHBOURS_KEPT, UNKNOWN, UNKNOWN_REASONS, Bools, Calls, Cells
 
 FEATURES = (
     "centroid_y_px",
@@ -21,6 +21,9 @@ FEATURES = (
     "area_um2",
     "touches_edge",
 )
+IN_SET = "in_set:"
+"""Before a class name: whether the class is in the cell's conformal set; tables of older versions lack it."""
+
 _FIXED = ("best_id", "unknown", "k", "entropy", "novelty_p", "agreement")
 
 
@@ -30,19 +33,24 @@ def feature_rows(cells: Cells) -> F32:
 
 
 def call_columns(classes: Sequence[str]) -> tuple[str, ...]:
-    """The columns of a calls table of an index with these classes."""
+    """The columns of a calls table of an index with these classes.
+
+    What a later version adds stands behind what was there: the columns of an older table are the first ones.
+    `unknown` holds the reason by its position in `UNKNOWN_REASONS`, 0 where the cell is known.
+    """
     shares = [f"vote_share:{name}" for name in classes]
     probabilities = [f"probability:{name}" for name in classes]
     neighbours = [f"neighbour_{rank}" for rank in range(NEIGHBOURS_KEPT)]
-    return (*_FIXED, *shares, *probabilities, *neighbours)
+    sets = [f"{IN_SET}{name}" for name in classes]
+    return (*_FIXED, *shares, *probabilities, *neighbours, *sets)
 
 
 def call_rows(calls: Calls) -> F32:
     """(n, columns) f32 in the order of `call_columns`; ids are exact up to 2**24."""
-    fixed = np.column_stack(
-        [calls.best_ids, calls.unknown, calls.k, calls.entropy, calls.novelty_p, calls.agreement],
-    )
-    return np.hstack([fixed, calls.vote_share, calls.probabilities, calls.neighbours]).astype(np.float32)
+    reasons = np.array([UNKNOWN_REASONS.index(reason) for reason in calls.unknown_reason], dtype=np.float32)
+    fixed = np.column_stack([calls.best_ids, reasons, calls.k, calls.entropy, calls.novelty_p, calls.agreement])
+    blocks = [fixed, calls.vote_share, calls.probabilities, calls.neighbours, calls.conformal_set]
+    return np.hstack(blocks).astype(np.float32)
 
 
 def state_counts(calls: Calls, counted: Bools, classes: Sequence[str]) -> dict[str, int]:

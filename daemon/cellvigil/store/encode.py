@@ -50,12 +50,22 @@ def row_tables(record: Record, plate: Plate, *, embeddings: bool) -> list[tuple[
     if not len(record.cells):
         return []
     found: list[tuple[Table, Array]] = [(plate.tables[FEATURES_TABLE], columns.feature_rows(record.cells))]
-    found.append((calls_table(record.calls.bundle_sha256, record.classes), columns.call_rows(record.calls)))
+    found.append(calls_block(plate, record.calls, record.classes))
     for encoder, block in record.embeddings.items() if embeddings else ():
         sha256 = record.provenance.get(f"encoder:{encoder}", "")
         with np.errstate(over="ignore"):  # beyond half precision's 65,504 a value becomes infinite, and says so
             found.append((_embedding_table(plate, encoder, sha256, block.shape[1]), block.astype(np.float16)))
     return found
+
+
+def calls_block(plate: Plate, calls: Calls, classes: tuple[str, ...]) -> tuple[Table, Array]:
+    """Calls as rows, and the table that they belong into.
+
+    A plate that an older version began keeps that version's columns, which are the first ones of ours.
+    """
+    ours = calls_table(calls.bundle_sha256, classes)
+    table = plate.tables.get(ours.name, ours)
+    return table, columns.call_rows(calls)[:, : table.columns]
 
 
 def calls_table(bundle_sha256: str, classes: tuple[str, ...]) -> Table:

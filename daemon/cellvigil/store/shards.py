@@ -75,6 +75,31 @@ def read_rows(data: bytes, count: int, columns: int, dtype: npt.DTypeLike) -> Ar
     return np.concatenate(parts)[:count] if parts else np.empty((0, columns), dtype=dtype)
 
 
+def read_image(data: bytes, channels: int, shape: tuple[int, int], dtype: npt.DTypeLike) -> Array:
+    """One time point (C, Y, X) that `image_shard` made; an absent channel reads as 0. Raises StoreError if damaged."""
+    kind = np.dtype(dtype).newbyteorder("<")
+    pixels = np.zeros((channels, *shape), dtype=kind)
+    for plane, (offset, length) in zip(pixels, _index(data, channels), strict=True):
+        if offset == _ABSENT:
+            continue
+        if offset + length > len(data):
+            raise StoreError("a shard ends before its pixels do")
+        try:
+            decoded = Blosc().decode(data[int(offset) : int(offset + length)])
+            plane[...] = np.frombuffer(decoded, dtype=kind).reshape(shape)
+        except (ValueError, RuntimeError) as error:
+            raise StoreError(f"a shard's pixels are damaged: {error}") from None
+    return pixels
+
+
+def read_labels(data: bytes, shape: tuple[int, int]) -> Array:
+    """One label image (Y, X) i32 that `label_chunk` made. Raises StoreError if it is damaged."""
+    try:
+        return np.frombuffer(_ZSTD.decode(data), dtype="<i4").reshape(shape)
+    except (ValueError, RuntimeError) as error:
+        raise StoreError(f"a label image is damaged: {error}") from None
+
+
 def _blosc(block: Array) -> bytes:
     block = little(block)
     return bytes(Blosc("zstd", 1, Blosc.BITSHUFFLE, typesize=block.dtype.itemsize).encode(block))

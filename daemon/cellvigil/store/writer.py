@@ -145,11 +145,11 @@ class Store:
                 raise ValueError(f"{len(calls)} calls for {frame.n_cells} cells of {frame.key}")
             place = self._place(frame.key.series)
             one = place.plate.place(frame.key)
-            table = encode.calls_table(calls.bundle_sha256, classes)
+            table, rows = encode.calls_block(place.plate, calls, classes)
             self._announce(place, calls, (classes, groups), [table])
             prepare(place, one, [table])
             edge = read_table(place.folder / one.path, FEATURES_TABLE, frame.t, frame.n_cells)["touches_edge"] > 0
-            chunk = encode.table_chunk(place.folder, one, frame.t, table.name, columns.call_rows(calls))
+            chunk = encode.table_chunk(place.folder, one, frame.t, table.name, rows)
             counts = columns.state_counts(calls, ~edge, classes)
             line = encode.calls_line(frame, one, table, counts=counts, committed_at=self._now())
             self._take(place, commit([chunk] if frame.n_cells else [], place.journal, [line]))

@@ -1,0 +1,47 @@
+"""From neighbours to calls: entropy-guided depth, the class-weighted vote, and how far a call is to be trusted.
+
+Pure: arrays in, arrays out; no files, no models, no clock.
+"""
+
+from cellvigil.decide.call import Rejection, call, first_depth, neighbours_needed
+from cellvigil.decide.certainty import FEATURES, features, novelty_p, probabilities, probability_right
+from cellvigil.decide.conformal import needed, nonconformity, p_values, pools, sets
+from cellvigil.decide.ewc import (
+    Depth,
+    Settings,
+    depths,
+    labels_of,
+    nearest_of_each,
+    normalised_entropy,
+    stop,
+    unsettled,
+    vote,
+    vote_share,
+)
+
+__all__ = [
+    "FEATURES",
+    "Depth",
+    "Rejection",
+    "Settings",
+    "call",
+    "depths",
+    "features",
+    "first_depth",
+    "labels_of",
+    "nearest_of_each",
+    "needed",
+    "neighbours_needed",
+    "nonconformity",
+    "normalised_entropy",
+    "novelty_p",
+    "p_values",
+    "pools",
+    "probabilities",
+    "probability_right",
+    "sets",
+    "stop",
+    "unsettled",
+    "vote",
+    "vote_share",
+]
