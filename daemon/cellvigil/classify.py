@@ -1,0 +1,199 @@
+"""Single-cell images, called by an index one by one: what each is, how sure, and which reference cells say so.
+
+Every picture passes through the steps that the index's own pictures passed through (`normalize`), and is called like a
+live cell. What stands beside the call is the papers' application (EWC-FAISS, Frontiers in Oncology 2025, section 3.3):
+their certainty C = (1 - H) x 100 %, and the nearest reference cells with their pictures. Reads images and bundles only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellvigil import config, decide, normalize, pipeline
+from cellvigil.bundle.index import ReferenceCell, ReferenceIndex, reference_cells
+from cellvigil.bundle.index_manifest import THUMBNAIL_PX
+from cellvigil.data import I32, U8, UNKNOWN, Array, Calls, Frame, FrameKey, frozen_array
+from cellvigil.encoder import Encoder
+from cellvigil.errors import UsageError
+from cellvigil.neighbours import Neighbours, open_search
+from cellvigil.segment import Segmenter, cells_from_labels, opencv_segmenter
+from cellvigil.stills import read_image
+
+_TOGETHER = 64  # images that are read before the encoders run
+_SAMPLED = 32  # images that the intensity range is taken from, where the index's rule takes percentiles
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Witness:
+    """A reference cell that a call rests on."""
+
+    cell: int  # its id in the index
+    class_name: str
+    image: str  # where it came from
+    distance: float  # in the index's metric
+    picture: U8  # (64, 64, C)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """What one image was called, and why."""
+
+    image: str
+    picture: U8  # (64, 64, C), as the encoder saw it, but for its size
+    label: str  # class name, or "unknown"
+    best: str  # class name, whether or not it was rejected
+    unknown_reason: str  # "" where it was not
+    probability: float | None  # of being right; None where the index is not calibrated
+    possible: tuple[str, ...] | None  # classes that cannot be ruled out, at the index's promise; None: not calibrated
+    certainty: float  # the papers' C, per cent: a stopping rule, not a confidence
+    k: int  # neighbours that voted
+    vote_share: dict[str, float]  # by class, weighted
+    novelty_p: float | None  # of belonging to `best`; None where the index cannot say
+    nearest: tuple[Witness, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for `--json`: everything but the pictures."""
+        left_out = ("picture", "nearest")
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in left_out}
+        names = [name for name in Witness.__dataclass_fields__ if name != "picture"]
+        return {**plain, "nearest": [{name: getattr(each, name) for name in names} for each in self.nearest]}
+
+
+def told(answer: Answer) -> str:
+    """An answer in one line."""
+    sure = "" if answer.probability is None else f", probability {answer.probability:.2f}"
+    why = f" ({answer.unknown_reason}; would be {answer.best})" if answer.unknown_reason else ""
+    near = ", ".join(f"{each.class_name} {each.cell}" for each in answer.nearest)
+    return f"{answer.image}: {answer.label}{why}{sure}, C {answer.certainty:.0f} %, k {answer.k}; nearest: {near}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _How:
+    """What must be known of these very images to make pictures of them."""
+
+    pixel_size_um: float | None  # of the images; None: each is fitted whole
+    intensity: tuple[float, float] | None  # raw values that become 0 and 255; None: each pixel type has its own
+    segmenter: Segmenter | None  # outlines cells, for a rule that blanks what is outside
+
+
+def classify(
+    paths: Sequence[Path],
+    index: ReferenceIndex,
+    encoders: Sequence[Encoder],
+    *,
+    nearest: int = 5,
+    pixel_size_um: float | None = None,
+    rejection: decide.Rejection | None = None,
+) -> Iterator[Answer]:
+    """Call single-cell images, in their order.
+
+    Args:
+        paths: images, one cell each, in its middle.
+        index: what they are called by.
+        encoders: the index's, in its order.
+        nearest: reference cells to show, 1 or more.
+        pixel_size_um: micrometres a pixel of these images; needed exactly where the index was built with one.
+        rejection: what makes a cell unknown.
+
+    Raises UsageError for a pixel size that is missing or of no use, BadFile for an image that does not open.
+    """
+    if nearest < 1:
+        raise UsageError("--nearest must be 1 or more")
+    if index.image_rule.frame_normalised and pixel_size_um is None:
+        what = f"index {index.name} was built at {index.image_rule.pixel_size_um:g} um a pixel"
+        raise UsageError(what, hint="say how large a pixel of these images is with --pixel-size")
+    if not index.image_rule.frame_normalised and pixel_size_um is not None:
+        raise UsageError(f"index {index.name} was built from whole pictures", hint="leave --pixel-size out")
+    search, cells, how = open_search(index), reference_cells(index), _how(paths, index, pixel_size_um)
+    for start in range(0, len(paths), _TOGETHER):
+        part = paths[start : start + _TOGETHER]
+        sizes = sorted({THUMBNAIL_PX, *(encoder.input_size for encoder in encoders)})
+        pictures = [_pictures(read_image(path), index, how, sizes) for path in part]
+        vectors = {e.name: e.embed(np.concatenate([each[e.input_size] for each in pictures])) for e in encoders}
+        settings = decide.Settings.of(index)
+        calls = pipeline.called(vectors, index, search, settings, rejection=rejection)
+        near = search.nearest(vectors, min(nearest, len(index)))
+        for row, path in enumerate(part):
+            witnesses = tuple(_witnesses(index, cells, near, row))
+            picture = frozen_array(pictures[row][THUMBNAIL_PX][0])
+            yield _answer(path, calls, row, picture=picture, index=index, witnesses=witnesses)
+
+
+def _pictures(pixels: Array, index: ReferenceIndex, how: _How, sizes: Sequence[int]) -> dict[int, U8]:
+    """One image's cell in each of the sizes, (1, size, size, C) u8, as the index's own cells were made."""
+    rule = index.image_rule
+    intensity = how.intensity or normalize.full_range(pixels.dtype)
+    if how.pixel_size_um is None:
+        plain = replace(rule, clahe=None)  # contrast is equalised after fitting, at the picture's own scale
+        whole = normalize.analysis_image(_frame(pixels, rule.pixel_size_um), "", plain, intensity).pixels
+        return {size: normalize.fit_single(whole, rule, size)[None] for size in sizes}
+    scaled = normalize.analysis_image(_frame(pixels, how.pixel_size_um), "", rule, intensity)
+    shape = pixels.shape[1:]
+    middle = ((shape[0] - 1) / 2, (shape[1] - 1) / 2)
+    labels = _outline(scaled, shape, middle, how) if rule.mask else None
+    return {size: normalize.crops(scaled, [middle], rule, size=size, labels=labels).pixels for size in sizes}
+
+
+def _outline(scaled: normalize.AnalysisImage, shape: tuple[int, ...], middle: tuple[float, float], how: _How) -> I32:
+    """The mask of the cell in the middle as label 1; everything, where the segmenter finds no cell there."""
+    if how.segmenter is None or how.pixel_size_um is None:
+        return np.ones(shape, dtype=np.int32)
+    found = how.segmenter(normalize.grey(scaled), scaled.pixel_size_um)
+    cells = cells_from_labels(found, (shape[0], shape[1]), (how.pixel_size_um, how.pixel_size_um))
+    own = int(cells.labels[round(middle[0]), round(middle[1])])
+    return (cells.labels == own).astype(np.int32) if own else np.ones(shape, dtype=np.int32)
+
+
+def _how(paths: Sequence[Path], index: ReferenceIndex, pixel_size_um: float | None) -> _How:
+    """Settle the intensity range over these images, as `cellvigil-index build` does over its own."""
+    rule = index.image_rule
+    intensity = None
+    if rule.intensity.kind != "full":
+        sample = paths[:: -(-len(paths) // _SAMPLED)] if rule.intensity.kind == "percentiles" else []
+        planes = [normalize.plane_of(_frame(read_image(path), 1.0), "") for path in sample]
+        intensity = normalize.intensity_range(planes, rule.intensity)
+    diameter = index.manifest["provenance"].get("cell_diameter_um")
+    segmenter = opencv_segmenter(config.Segment(cell_diameter_um=diameter) if diameter else config.Segment())
+    return _How(pixel_size_um, intensity, segmenter if rule.mask else None)
+
+
+def _frame(pixels: Array, pixel_size_um: float) -> Frame:
+    channels = normalize.RED_GREEN_BLUE if len(pixels) == 3 else ("",)
+    key = FrameKey("", "", "", "", "", 0)
+    return Frame(key, datetime.fromtimestamp(0, UTC), pixels, channels, (pixel_size_um, pixel_size_um), ())
+
+
+def _witnesses(index: ReferenceIndex, cells: Sequence[ReferenceCell], near: Neighbours, row: int) -> Iterator[Witness]:
+    for cell, distance in zip(near.ids[row].tolist(), near.distances[row].tolist(), strict=True):
+        if cell >= 0:
+            yield Witness(cell, cells[cell].class_name, cells[cell].image, distance, index.thumbnails[cell])
+
+
+def _answer(
+    path: Path, calls: Calls, row: int, *, picture: U8, index: ReferenceIndex, witnesses: tuple[Witness, ...]
+) -> Answer:
+    best = int(calls.best_ids[row])
+    name = index.classes[best]
+    probability, novelty = float(calls.probabilities[row, best]), float(calls.novelty_p[row])
+    calibration = index.calibration
+    sets = calibration is not None and calibration.conformal is not None
+    return Answer(
+        image=str(path),
+        picture=picture,
+        label=UNKNOWN if calls.unknown[row] else name,
+        best=name,
+        unknown_reason=calls.unknown_reason[row],
+        probability=probability if np.isfinite(probability) else None,
+        possible=tuple(np.array(index.classes)[calls.conformal_set[row]].tolist()) if sets else None,
+        certainty=100.0 * (1.0 - float(calls.entropy[row])),
+        k=int(calls.k[row]),
+        vote_share=dict(zip(index.classes, calls.vote_share[row].tolist(), strict=True)),
+        novelty_p=novelty if np.isfinite(novelty) else None,
+        nearest=witnesses,
+    )
