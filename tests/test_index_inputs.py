@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -13,11 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cellvigil.errors import BadFile, UsageError
-from cellvigil_indexes import masks
-from cellvigil_indexes.coco import read_coco
-from cellvigil_indexes.folders import read_folders
-from cellvigil_indexes.images import read_image
-from cellvigil_indexes.labelled import grouped, selected
+from cellvigil_indexes.inputs import masks
+from cellvigil_indexes.inputs.coco import read_coco
+from cellvigil_indexes.inputs.folders import read_folders
+from cellvigil_indexes.inputs.images import read_image
+from cellvigil_indexes.inputs.labelled import grouped, selected
 
 # A 9 x 7 image with a 4 x 3 block and one pixel; the compressed text was made by pycocotools.
 BLOCK = np.zeros((9, 7), dtype=bool)
@@ -170,9 +171,93 @@ def test_a_file_that_is_no_coco_is_refused(tmp_path, text, message):
         read_coco(path)
 
 
-def test_an_annotation_that_makes_no_sense_names_its_image(tmp_path):
-    with pytest.raises(UsageError, match=r"a\.png is wrong: .*covers no pixel"):
-        read_coco(coco(tmp_path, notes=[{"bbox": [40, 1, 5, 5]}]))
+GOOD = {"bbox": [1, 1, 5, 5]}
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ({"bbox": [40, 1, 5, 5]}, "boxes that lie outside the image: 2 (a.png: box [40.0, 1.0, 5.0, 5.0]"),
+        ({"bbox": [1, -9, 5, 5]}, "boxes that lie outside the image: 2"),
+        ({"bbox": [1, 1, 0, 5]}, "boxes without an area: 2"),
+        ({"bbox": [1, 1, float("nan"), 5]}, "boxes without an area: 2"),
+        ({"bbox": [1, 1, 0.3, 0.3]}, "boxes that cover no pixel: 2"),
+        ({"bbox": [1, 1, 5]}, "outlines or boxes that make no sense: 2 (a.png: "),
+        ({}, "outlines or boxes that make no sense: 2"),
+        ({"bbox": [1, 1, 5, 5], "segmentation": [[1, 1, 2, 1, 3, 1]]}, "outlines that cover no pixel: 2"),
+        ({"bbox": [1, 1, 5, 5], "segmentation": {"size": [7, 9], "counts": [63]}}, "make no sense: 2"),
+        ({"bbox": [1, 1, 5, 5], "category_id": 99}, "annotations of unknown categories: 2 (category 99, category 99)"),
+        ({"bbox": [1, 1, 5, 5], "image_id": 5}, "annotations of images that are not listed: 2 (image 5, image 5)"),
+        ({"bbox": [1, 1, 5, 5], "id": 0}, "annotations whose number was used before: 2 (id 0"),
+    ],
+)
+def test_bad_annotations_are_counted_and_named_and_refused_or_left_out(tmp_path, bad, told):
+    path = coco(tmp_path, notes=[GOOD, bad, {**GOOD, "category_id": 11}, bad])
+    with pytest.raises(UsageError, match=re.escape(told)) as caught:
+        read_coco(path)
+    assert caught.value.exit_code == 2
+    found = read_coco(path, skip_bad=True)
+    assert [cell.class_name for cell in found.images[0].cells] == ["live", "dead"]
+    (warning,) = found.warnings
+    assert told in warning
+    assert warning.startswith("left out: ")
+    assert list(found.provenance["left_out"].values()) == [2]
+
+
+def test_all_that_is_wrong_is_told_at_once_and_a_long_list_is_cut(tmp_path):
+    outside = [{"bbox": [40 + place, 1, 5, 5]} for place in range(5)]
+    with pytest.raises(UsageError) as caught:
+        read_coco(coco(tmp_path, notes=[*outside, {**GOOD, "category_id": 99}]))
+    said = str(caught.value)
+    assert "outside the image: 5 (" in said
+    assert "[42.0," in said
+    assert "[43.0," not in said
+    assert "unknown categories: 1" in said
+    assert "--skip-bad" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "told", "left"),
+    [
+        ({"id": 1, "file_name": "gone.png"}, "see --image-root): 1 (gone.png)", ["a.png"]),
+        ({"id": 0, "file_name": "b.png"}, "listed twice: 1 (b.png)", ["a.png"]),
+        ({"id": 1, "file_name": "a.png"}, "listed twice: 1 (a.png)", ["a.png"]),
+        ({"id": 1, "file_name": "b.png", "height": None}, "without height and width: 1 (b.png)", ["a.png"]),
+    ],
+)
+def test_bad_images_go_with_their_annotations(tmp_path, change, told, left):
+    path = coco(tmp_path, notes=[GOOD, {**GOOD, "image_id": change["id"]}], images=("a.png", "b.png"))
+    content = json.loads(path.read_text())
+    content["images"][1] |= change
+    path.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=re.escape(told)):
+        read_coco(path)
+    assert [image.name for image in read_coco(path, skip_bad=True).images] == left
+
+
+def test_categories_that_differ_in_case_only(tmp_path):
+    path = coco(tmp_path, notes=[GOOD, {**GOOD, "category_id": 11}], categories=("live", "Live"))
+    with pytest.raises(UsageError, match=r"differ in case only: 1 \('live' and 'Live'\)"):
+        read_coco(path)
+    found = read_coco(path, skip_bad=True)
+    assert found.classes == ["live"]
+    assert [cell.class_name for cell in found.images[0].cells] == ["live", "live"]
+    assert read_coco(coco(tmp_path, notes=[GOOD], categories=("live", "live"))).classes == ["live"]
+
+
+def test_boxes_that_reach_over_the_border_are_told_but_kept(tmp_path):
+    found = read_coco(coco(tmp_path, notes=[{"bbox": [-4, 15, 9, 6]}, {"bbox": [25, 1, 5.5, 5]}]))
+    assert [cell.box_px for cell in found.images[0].cells] == [(15, 0, 20, 5), (1, 25, 6, 30)]
+    assert found.warnings == [
+        "boxes reach over the image's border and were cut there: 1 (a.png: box [-4.0, 15.0, 9.0, 6.0])"
+    ]
+
+
+def test_nothing_left(tmp_path):
+    path = coco(tmp_path, notes=[])
+    path.write_text(path.read_text().replace('"height": 20', '"height": 0'))
+    with pytest.raises(UsageError, match="nothing is left of the annotation file"):
+        read_coco(path, skip_bad=True)
 
 
 def test_folders_are_classes(tmp_path):
@@ -192,6 +277,19 @@ def test_folders_are_classes(tmp_path):
 def test_a_folder_without_images_is_refused(tmp_path, name):
     with pytest.raises(UsageError, match="one folder a class"):
         read_folders(tmp_path / name)
+
+
+def test_class_folders_that_differ_in_case_only(tmp_path):
+    for name in ("Live/1.png", "live/2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    if len(list(tmp_path.iterdir())) == 1:
+        pytest.skip("the file system takes the two names for one")
+    with pytest.raises(UsageError, match=r"class folders that differ in case only: 1 \('Live' and 'live'\)"):
+        read_folders(tmp_path)
+    found = read_folders(tmp_path, skip_bad=True)
+    assert found.classes == ["Live"]
+    assert {image.cells[0].class_name for image in found.images} == {"Live"}
 
 
 @pytest.fixture

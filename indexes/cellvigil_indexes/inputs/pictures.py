@@ -5,20 +5,33 @@ The image steps are `cellvigil.normalize`'s; this file only brings an image and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from pathlib import PurePosixPath
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from cellvigil import normalize
 from cellvigil.config import Segment
-from cellvigil.data import I32, U8, Array, Cells, Frame, FrameKey, ImageRule, IntensityRule
-from cellvigil.errors import UsageError
-from cellvigil.segment import Segmenter, cells_from_labels, opencv_segmenter
-from cellvigil_indexes.images import read_image
-from cellvigil_indexes.labelled import LabelledImage
+from cellvigil.data import I32, U8, Array, Cells, ImageRule, IntensityRule
+from cellvigil.errors import BadFile, UsageError
+from cellvigil_indexes.inputs.labelled import LabelledImage
+from cellvigil_indexes.inputs.scene import (
+    PictureRule,
+    analysed,
+    channel_of,
+    frame_of,
+    intensity_of,
+    label_image,
+    pixels_of,
+    segmented,
+    series_of,
+    size_of,
+)
+
+__all__ = ["PICTURES", "PictureRule", "picture_rule", "pictures", "settled"]
+
+PICTURES = 1
+"""Raise it when the same image and rule give another picture: vectors that were cached before are then not used."""
 
 Point = tuple[float, float]
 """y, x in raw pixels."""
@@ -26,29 +39,20 @@ Point = tuple[float, float]
 _SAMPLED = 32  # images that are looked at to settle the intensity range or what "auto" means
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PictureRule:
-    """An image rule and what must be known of these very images to apply it."""
-
-    rule: ImageRule
-    pixel_size_um: float | None  # of the images as they are; None: single cells, each fitted whole
-    ranges: Mapping[str, tuple[float, float]]  # by `series_of` an image; empty where each pixel type has its own
-    segmenter: Segmenter | None = None  # outlines cells as the daemon does; None: they are taken as annotated
-
-
 def settled(rule: ImageRule, images: Sequence[LabelledImage], *, intensity: str, colour: str) -> ImageRule:
     """`rule` with "auto" replaced by what a sample of the images shows; anything else was said by the user.
 
     Intensity: 8-bit images were mapped by whoever wrote them and come as they are ("full"); deeper ones get the
-    rule's percentiles. Colour: rgb where an image's channels differ, else grey.
+    rule's percentiles. Frames of a store are mapped as they were when they were live. Colour: rgb where an image's
+    channels differ, else grey.
     """
     if "auto" not in (intensity, colour):
         return rule
-    sample = [read_image(image.path) for image in _spread(images)]
-    if intensity == "auto" and all(pixels.dtype == np.uint8 for pixels in sample):
+    sample = _opened(_spread(images))
+    if intensity == "auto" and all(_as_it_is(image, pixels) for image, pixels in sample):
         rule = replace(rule, intensity=IntensityRule("full"))
     if colour == "auto":
-        rule = replace(rule, colour="rgb" if any(_coloured(pixels) for pixels in sample) else "grey")
+        rule = replace(rule, colour="rgb" if any(_coloured(*each) for each in sample) else "grey")
     return rule
 
 
@@ -60,27 +64,25 @@ def picture_rule(
 ) -> PictureRule:
     """Settle the intensity ranges: one for all single-cell images, one a folder of frames (as live, one a plate).
 
-    With a cell diameter the cells of frames are outlined by the daemon's segmenter, at its other defaults.
+    With a cell diameter annotated cells are outlined by the daemon's segmenter, at its other defaults; homogeneous
+    frames always are. Cells of a store keep the outlines that they have.
     """
     if pixel_size_um is None and rule.frame_normalised:
         raise UsageError("how large is a pixel of these images?", hint="say so with --pixel-size, in micrometres")
+    outlines = Segment(cell_diameter_um=cell_diameter_um) if cell_diameter_um else None
+    if outlines is None and any(cell.is_every_cell for image in images for cell in image.cells):
+        outlines = Segment()
     series: dict[str, list[LabelledImage]] = {}
     for image in images:
-        series.setdefault(series_of(image, rule), []).append(image)
+        if intensity_of(image, PictureRule(rule, None, {})) is None:
+            series.setdefault(series_of(image, rule), []).append(image)
     ranges = {}
     for name, members in series.items():
-        sampled = _spread(members) if rule.intensity.kind == "percentiles" else []
-        planes = [normalize.plane_of(_frame(image, read_image(image.path), 1.0), "") for image in sampled]
+        sample = _opened(_spread(members)) if rule.intensity.kind == "percentiles" else []
+        planes = [normalize.plane_of(frame_of(image, pixels, (1, 1)), channel_of(image)) for image, pixels in sample]
         if rule.intensity.kind != "full":
             ranges[name] = normalize.intensity_range(planes, rule.intensity)
-    segmenter = opencv_segmenter(Segment(cell_diameter_um=cell_diameter_um)) if cell_diameter_um else None
-    return PictureRule(rule, pixel_size_um, ranges, segmenter)
-
-
-def series_of(image: LabelledImage, rule: ImageRule) -> str:
-    """Which images share one intensity range: those of a folder; all of them where folders are classes."""
-    single = len(image.cells) == 1 and image.cells[0].is_whole_image
-    return "" if single or not rule.frame_normalised else PurePosixPath(image.name).parent.as_posix()
+    return PictureRule(rule, pixel_size_um, ranges, outlines)
 
 
 def pictures(image: LabelledImage, pixels: Array, how: PictureRule, sizes: Sequence[int]) -> dict[int, U8]:
@@ -92,20 +94,19 @@ def pictures(image: LabelledImage, pixels: Array, how: PictureRule, sizes: Seque
     if image.shape not in (None, pixels.shape[1:]):
         what = f"the image is {pixels.shape[1:]} (y, x), but was annotated as {image.shape}"
         raise UsageError(what, where=image.path, hint="give the images that were annotated")
-    intensity = how.ranges.get(series_of(image, how.rule)) or normalize.full_range(pixels.dtype)
-    if how.pixel_size_um is None:
-        plain = replace(how.rule, clahe=None)
-        whole = normalize.analysis_image(_frame(image, pixels, how.rule.pixel_size_um), "", plain, intensity).pixels
+    if size_of(image, how) is None:
+        whole = analysed(image, pixels, replace(how, rule=replace(how.rule, clahe=None))).pixels
         return {size: normalize.fit_single(whole, how.rule, size)[None] for size in sizes}
-    scaled = normalize.analysis_image(_frame(image, pixels, how.pixel_size_um), "", how.rule, intensity)
-    centres = [cell.centre_in(pixels.shape[1:]) for cell in image.cells]
+    shape = pixels.shape[1:]
+    scaled = analysed(image, pixels, how)
+    centres = [cell.centre_in(shape) for cell in image.cells]
     labels: I32 | None = None
-    if how.segmenter is not None:
-        found = how.segmenter(normalize.grey(scaled), scaled.pixel_size_um)
-        cells = cells_from_labels(found, pixels.shape[1:], (how.pixel_size_um, how.pixel_size_um))
-        labels, centres = _outlined(image, centres, cells)
+    if image.has_label_image:
+        labels = label_image(image, scaled, shape, how) if how.rule.mask else None
+    elif how.outlines is not None:
+        labels, centres = _outlined(image, centres, segmented(image, scaled, shape, how))
     elif how.rule.mask:
-        labels = _labels(image, pixels.shape[1:])
+        labels = _labels(image, shape)
     return {size: normalize.crops(scaled, centres, how.rule, size=size, labels=labels).pixels for size in sizes}
 
 
@@ -143,17 +144,35 @@ def _labels(image: LabelledImage, shape: tuple[int, ...]) -> I32:
     return labels
 
 
-def _frame(image: LabelledImage, pixels: Array, pixel_size_um: float) -> Frame:
-    """The image as a frame of one channel, or of red, green and blue."""
-    channels = normalize.RED_GREEN_BLUE if len(pixels) == 3 else ("",)
-    key = FrameKey("reference", image.name, "", "", "", 0)
-    return Frame(key, datetime.fromtimestamp(0, UTC), pixels, channels, (pixel_size_um, pixel_size_um), ())
-
-
 def _spread(images: Sequence[LabelledImage]) -> list[LabelledImage]:
     """Up to `_SAMPLED` images, evenly spread."""
     return list(images[:: -(-len(images) // _SAMPLED)])
 
 
-def _coloured(pixels: Array) -> bool:
-    return len(pixels) == 3 and bool((pixels[0] != pixels[1]).any() or (pixels[1] != pixels[2]).any())
+def _opened(images: Sequence[LabelledImage]) -> list[tuple[LabelledImage, Array]]:
+    """Those that open, with their pixels: what does not is told when its cells are cut. Raises BadFile if none does."""
+    found = []
+    trouble: BadFile | None = None
+    for image in images:
+        try:
+            found.append((image, pixels_of(image)))
+        except BadFile as error:
+            trouble = trouble or error
+    if not found and trouble is not None:
+        raise trouble
+    return found
+
+
+def _as_it_is(image: LabelledImage, pixels: Array) -> bool:
+    """Whether the image's raw values are those that are looked at."""
+    if image.stored and image.stored.intensity:
+        return image.stored.intensity == normalize.full_range(pixels.dtype)
+    return bool(pixels.dtype == np.uint8)
+
+
+def _coloured(image: LabelledImage, pixels: Array) -> bool:
+    frame = frame_of(image, pixels, (1.0, 1.0))
+    if channel_of(image) or not normalize.is_colour(frame):
+        return False
+    red, green, blue = (frame.pixels[[n.lower() for n in frame.channels].index(c)] for c in normalize.RED_GREEN_BLUE)
+    return bool((red != green).any() or (green != blue).any())

@@ -9,14 +9,20 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cellvigil.data import Bools
 from cellvigil.errors import UsageError
+from cellvigil_indexes.inputs.gathering import Gathering
+from cellvigil_indexes.inputs.stored_frame import StoredFrame
 
 WHOLE = (0, 0, 0, 0)
 """The box of a cell that is its whole image, before the image was opened."""
+
+EVERY = (0, 0, -1, -1)
+"""The box that stands for every cell of a homogeneous frame, before the frame was outlined."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,11 +33,18 @@ class LabelledCell:
     box_px: tuple[int, int, int, int]  # y0, x0, y1, x1, half-open, inside the image
     centre_px: tuple[float, float]  # y, x; the mask's centroid, else the box's centre; pixel centres are whole numbers
     mask: Bools | None = None  # (y1 - y0, x1 - x0) bool inside the box; None where only a box is known
+    number: int = 0  # in the label image of its frame (the store's, or the segmenter's); 0 = not from one
+    group: str = ""  # where it is not its image's
 
     @property
     def is_whole_image(self) -> bool:
         """The image shows this one cell, and nobody has opened it yet: its box is still empty."""
         return self.box_px == WHOLE
+
+    @property
+    def is_every_cell(self) -> bool:
+        """It stands for all cells of its frame, which nobody has outlined yet."""
+        return self.box_px == EVERY
 
     def centre_in(self, shape: tuple[int, ...]) -> tuple[float, float]:
         """Centre (y, x) in an image of `shape` (Y, X): of a whole image, its middle."""
@@ -48,8 +61,10 @@ class LabelledSet:
 
     images: Sequence[LabelledImage]
     classes: Sequence[str]  # that it names, whether or not it has cells of them
-    pixel_size_um: float | None = None  # of the images, where the input says it
+    pixel_size_um: float | None = None  # of the images (the coarsest, if they differ), where the input says it
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    gathering: Gathering = field(default_factory=Gathering)  # how its cells are chosen and embedded
+    warnings: Sequence[str] = ()  # what a person must know about it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +76,14 @@ class LabelledImage:
     cells: tuple[LabelledCell, ...]
     group: str = ""  # cells of one group are left out together; set by `grouped`
     shape: tuple[int, int] | None = None  # (Y, X) that the annotations were made on; None where nobody says
+    pixel_size_um: tuple[float, float] | None = None  # its own (y, x), where the file or the store says it
+    series: str | None = None  # images of one series share an intensity range; None: see `pictures.series_of`
+    stored: StoredFrame | None = None  # its pixels are a daemon's store's, `path` is the field's folder
+
+    @property
+    def has_label_image(self) -> bool:
+        """Its cells are numbers in a label image: of the store, or as the segmenter finds them."""
+        return self.stored is not None or any(cell.number or cell.is_every_cell for cell in self.cells)
 
 
 def selected(images: Sequence[LabelledImage], only: Sequence[str], exclude: Sequence[str]) -> list[LabelledImage]:
@@ -82,30 +105,50 @@ def selected(images: Sequence[LabelledImage], only: Sequence[str], exclude: Sequ
     return kept
 
 
-def grouped(images: Sequence[LabelledImage], split_by: str) -> list[LabelledImage]:
-    """Give every image its group: "image" (each its own), "folder", or a regular expression over its relative path.
+def grouped(images: Sequence[LabelledImage], split_by: str | None) -> list[LabelledImage]:
+    """Give every image its group, after the rule `split_by`.
 
-    Of an expression the first bracketed part that is there is the group, else the whole match. Raises UsageError for
-    an expression that is none, or that a path does not fit.
+    "image" (each its own), "folder", of a store's frames also "well", "plate" or "experiment", or a regular expression
+    over the relative path: its first bracketed part that is there is the group, else the whole match. None keeps the
+    groups that the input has (of a store: the table's, else wells), and else takes images.
+
+    Raises UsageError for a rule that is none, or that an image does not fit.
     """
+    if split_by is None:
+        return [replace(image, group=image.group or image.name) for image in images]
     rule = _group_rule(split_by)
-    return [replace(image, group=rule(image.name)) for image in images]
+    own = [tuple(replace(cell, group="") for cell in image.cells) for image in images]
+    return [replace(image, group=rule(image), cells=cells) for image, cells in zip(images, own, strict=True)]
 
 
-def _group_rule(split_by: str) -> Callable[[str], str]:
+def _group_rule(split_by: str) -> Callable[[LabelledImage], str]:
     if split_by == "image":
-        return lambda name: name
+        return lambda image: image.name
     if split_by == "folder":
-        return lambda name: PurePosixPath(name).parent.as_posix()
+        return lambda image: PurePosixPath(image.name).parent.as_posix()
+    if split_by in _PLACES:
+        return partial(_by_place, split_by)
     try:
         expression = re.compile(split_by)
     except re.error as error:
-        raise UsageError(f"--split-by {split_by!r} is neither image, folder nor an expression: {error}") from None
+        what = f"--split-by {split_by!r} is neither image, folder, {', '.join(_PLACES)} nor an expression: {error}"
+        raise UsageError(what) from None
 
-    def by_expression(name: str) -> str:
-        match = expression.search(name)
+    def by_expression(image: LabelledImage) -> str:
+        match = expression.search(image.name)
         if match is None:
-            raise UsageError(f"--split-by {split_by!r} does not fit {name}", hint="every image needs a group")
+            raise UsageError(f"--split-by {split_by!r} does not fit {image.name}", hint="every image needs a group")
         return next((part for part in match.groups() if part), match.group())
 
     return by_expression
+
+
+_PLACES = ("well", "plate", "experiment")
+
+
+def _by_place(place: str, image: LabelledImage) -> str:
+    if image.stored is None:
+        raise UsageError(f"--split-by {place} is for frames of a --store; {image.name} is none")
+    key = image.stored.key
+    parts = (key.source, key.experiment, key.plate, key.well)
+    return "/".join(parts[: {"experiment": 2, "plate": 3, "well": 4}[place]])

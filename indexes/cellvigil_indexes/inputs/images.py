@@ -1,17 +1,19 @@
-"""Opens a labelled image: PNG, JPEG, BMP or TIFF into (C, Y, X). Reads files; knows no microscope's metadata."""
+"""Opens a labelled image: PNG, JPEG, BMP or TIFF into (C, Y, X), and a TIFF's word on its pixel size. Reads files."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import cv2
 import numpy as np
 import tifffile
 
 from cellvigil.data import Array
-from cellvigil.errors import BadFile
+from cellvigil.errors import BadFile, NotYet
+from cellvigil.sources import bti, ome, tiff
 
-_HINT = "mend it, or leave it out with --exclude"
+_HINT = "mend it, or leave it out with --exclude or --skip-bad"
 
 
 def read_image(path: Path) -> Array:
@@ -30,6 +32,26 @@ def read_image(path: Path) -> Array:
     if pixels.dtype not in (np.uint8, np.uint16, np.float32):
         raise BadFile("wrong_type", f"pixels of type {pixels.dtype} are not supported", where=path, hint=_HINT)
     return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0))
+
+
+def own_pixel_size(path: Path) -> tuple[float, float] | None:
+    """(y, x) in micrometres, as Gen5, OME or ImageJ write it into a TIFF; None where the file does not say.
+
+    A file that does not open says nothing here: it is told when it is read.
+    """
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return None
+    try:
+        with tiff.opened(path, path.name) as file:
+            text = tiff.description(file)
+            gen5 = bti.parse(text, path.name)
+            if gen5 is not None and gen5.pixel_size_um is not None:
+                return gen5.pixel_size_um
+            if file.is_ome:
+                return next((image.pixel_size_um for image in ome.parse(text, path.name, ZoneInfo("UTC"))), None)
+            return tiff.pixel_size_um(file)
+    except (BadFile, NotYet):
+        return None
 
 
 def _bytes(path: Path) -> bytes:
