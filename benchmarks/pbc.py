@@ -26,9 +26,12 @@ sys.path[:0] = [str(ROOT / part) for part in ("daemon", "export", "indexes")]
 from cellvigil.bundle.files import MANIFEST  # noqa: E402 - found through the path set above
 from cellvigil.bundle.index import ReferenceIndex, open_index  # noqa: E402
 from cellvigil_export.cli import main as export  # noqa: E402
+from cellvigil_indexes.baselines import named  # noqa: E402
 from cellvigil_indexes.cli import main as index_command  # noqa: E402
-from cellvigil_indexes.evaluate import SplitRun, split_run, splits  # noqa: E402
-from cellvigil_indexes.scoring import mean_and_spread  # noqa: E402
+from cellvigil_indexes.evaluating.answers import plain_scores  # noqa: E402
+from cellvigil_indexes.evaluating.holdout import Deal, dealt, split_once  # noqa: E402
+from cellvigil_indexes.evaluating.scoring import mean_and_spread  # noqa: E402
+from cellvigil_indexes.splitting import Split  # noqa: E402
 from cellvigil_indexes.telling import crop_rule  # noqa: E402
 
 DATA = Path(os.environ.get("CELLVIGIL_TEST_DATA", ROOT.parent / "shared" / "data")) / "pbc"
@@ -53,16 +56,21 @@ def chosen_inside(indexes: dict[str, ReferenceIndex], training: np.ndarray) -> s
     """The window with the best balanced accuracy over three splits inside the training cells."""
 
     def inner(index: ReferenceIndex) -> float:
-        part = index.subset(training)
-        return mean(split_run(part, held).ewc.balanced_accuracy for held in splits(part, 0.2, 3, by_group=False))
+        inside = [
+            Split(training[split.reference], training[split.validation])
+            for (split,) in split_once(index.subset(training), share=0.2, by="cell", seeds=3)
+        ]
+        found = dealt(index, [[split] for split in inside], {})
+        return mean(deal.answers.scores(index.classes).balanced_accuracy for deal in found)
 
     return max(indexes, key=lambda name: inner(indexes[name]))
 
 
-def table(runs: list[SplitRun]) -> None:
+def table(deals: list[Deal], classes: tuple[str, ...]) -> None:
     """Mean and standard deviation over the seeds."""
-    methods = {"EWC 3..100, 0.3": [run.ewc for run in runs]}
-    methods |= {name: [run.baselines[name] for run in runs] for name in runs[0].baselines}
+    plain = [plain_scores(deal.answers.truth, deal.plain, classes) for deal in deals]
+    methods = {"EWC 3..100, 0.3": [deal.answers.scores(classes) for deal in deals]}
+    methods |= {name: [scores[name] for scores in plain] for name in plain[0]}
     for name, scores in methods.items():
         found = mean_and_spread(scores)
         cells = (f"{found[key]['mean']:.3f} +- {found[key]['std']:.3f}" for key in ("balanced_accuracy", "weighted_f1"))
@@ -85,15 +93,16 @@ def main() -> None:
             export(["run", ENCODER, "--out", str(encoders)])
         indexes = {window: built(Path(place) / "indexes", encoders, window) for window in WINDOWS}
         fixed = indexes[FIXED]
-        held = list(splits(fixed, options.share, options.seeds, by_group=False))
+        deals = split_once(fixed, share=options.share, by="cell", seeds=options.seeds)
+        plain = named("1-NN,5-NN,majority")
         print(
             f"\n{len(fixed)} cells, {options.share:.0%} held out, {options.seeds} seeds; balanced accuracy, weighted F1"
         )
         print(f"crop rule: {crop_rule(fixed.image_rule)}")
-        table([split_run(fixed, rows) for rows in held])
-        best = [chosen_inside(indexes, np.setdiff1d(np.arange(len(fixed)), rows)) for rows in held]
+        table(dealt(fixed, deals, plain), fixed.classes)
+        best = [chosen_inside(indexes, split.reference) for (split,) in deals]
         print(f"window chosen inside the training part, seed by seed: {', '.join(best)}")
-        table([split_run(indexes[window], rows) for window, rows in zip(best, held, strict=True)])
+        table([dealt(indexes[w], [deal], plain)[0] for w, deal in zip(best, deals, strict=True)], fixed.classes)
 
 
 if __name__ == "__main__":

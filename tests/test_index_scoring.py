@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cellvigil.errors import UsageError
-from cellvigil_indexes.scoring import mean_and_spread, score
+from cellvigil_indexes.evaluating.scoring import mean_and_spread, score
 
 CLASSES = ("a", "b", "c")
 # True a: 3 called a, 1 called b. True b: 1 called b, 1 unknown. No c in the target, but one a... is called c.

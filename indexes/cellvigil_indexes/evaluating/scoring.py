@@ -15,6 +15,9 @@ import numpy as np
 from cellvigil.data import I64, UNKNOWN
 from cellvigil.errors import UsageError
 
+HEADLINES = ("balanced_accuracy", "macro_precision", "weighted_f1", "accuracy", "unknown_ratio")
+"""The figures that tables show and runs are averaged over."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
@@ -87,7 +90,9 @@ def _per_class(scored: I64, classes: Sequence[str]) -> dict[str, ClassScore]:
 
 def mean_and_spread(runs: Sequence[Scores]) -> dict[str, dict[str, float]]:
     """Mean and sample standard deviation (0 for one run) of the headline figures over several runs."""
-    names = ("balanced_accuracy", "macro_precision", "weighted_f1", "accuracy", "unknown_ratio")
-    values = {name: [float(getattr(run, name)) for run in runs] for name in names}
-    spread = 1 if len(runs) > 1 else 0
-    return {name: {"mean": float(np.mean(v)), "std": float(np.std(v, ddof=spread))} for name, v in values.items()}
+    return {name: spread([float(getattr(run, name)) for run in runs]) for name in HEADLINES}
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """The "mean" and sample standard deviation "std" (0 for one value)."""
+    return {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1 if len(values) > 1 else 0))}
