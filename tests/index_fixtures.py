@@ -10,7 +10,10 @@ import numpy as np
 
 from cellvigil.bundle.index import ReferenceCell
 from cellvigil.data import ImageRule
-from cellvigil_indexes.writing import Collected, IndexSettings, write_index
+from cellvigil_indexes.collected import Collected
+from cellvigil_indexes.draft import Draft
+from cellvigil_indexes.settings import IndexSettings
+from cellvigil_indexes.writing import write_index
 
 STATES = ("live", "dead", "debris")
 FRAME = (120, 200)  # pixels
@@ -75,13 +78,15 @@ def write_plain_index(folder: Path, *, cells: int = 20, groups: int = 10, encode
         name: (rng.normal(size=(cells, 4)) + 10 * np.arange(cells)[:, None] % 20).astype(np.float32) * 3**n
         for n, name in enumerate(encoders)
     }
-    write_index(
-        folder,
-        Collected(references, vectors, rng.integers(0, 255, (cells, 64, 64, 1), dtype=np.uint8)),
+    draft = Draft(
+        collected=Collected(references, vectors, rng.integers(0, 255, (cells, 64, 64, 1), dtype=np.uint8)),
+        set_aside=None,
         groups={"live": "alive", "dead": "dead"},
         encoders={name: f"{n:064x}" for n, name in enumerate(encoders)},
+        used=list(encoders),
         image_rule=ImageRule(pixel_size_um=PIXEL_UM, crop_um=20.0),
         settings=IndexSettings(**settings),
         provenance={},
     )
+    write_index(folder, draft)
     return folder

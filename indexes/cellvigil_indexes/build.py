@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,16 @@ from cellvigil.bundle.index import ReferenceIndex, open_index
 from cellvigil.bundle.index_manifest import check_classes
 from cellvigil.data import GROUPS, ImageRule
 from cellvigil.errors import BundleError, UsageError
-from cellvigil_indexes.collecting import Progress, collect, open_bundles, start
-from cellvigil_indexes.labelled import LabelledImage
-from cellvigil_indexes.pictures import picture_rule, settled
-from cellvigil_indexes.writing import IndexSettings, write_index
+from cellvigil_indexes.draft import Draft
+from cellvigil_indexes.inputs import leaks
+from cellvigil_indexes.inputs.collecting import Progress, collect, open_bundles, start
+from cellvigil_indexes.inputs.fitting import check_encoders_fit
+from cellvigil_indexes.inputs.gathering import Gathering
+from cellvigil_indexes.inputs.labelled import LabelledImage
+from cellvigil_indexes.inputs.pictures import picture_rule, settled
+from cellvigil_indexes.setaside import split
+from cellvigil_indexes.settings import IndexSettings
+from cellvigil_indexes.writing import write_index
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +42,9 @@ class Plan:
     device: str
     settings: IndexSettings
     provenance: Mapping[str, Any]
+    set_aside: float = 0.0  # share of the cells that become no references: certainty is calibrated on them
     replace: bool = False
+    gathering: Gathering = field(default_factory=Gathering)  # which of the cells are taken, and what is cached
 
 
 def build(plan: Plan, progress: Progress) -> ReferenceIndex:
@@ -49,8 +57,6 @@ def build(plan: Plan, progress: Progress) -> ReferenceIndex:
         raise BundleError(
             "there is an index of this name already", where=plan.folder, hint="choose another, or --force"
         )
-    if len(set(plan.encoders)) != len(plan.encoders):
-        raise UsageError("an encoder is named twice", hint="its vectors would only be counted double")
     counts = Counter(cell.class_name for image in plan.images for cell in image.cells)
     classes = [name for name in plan.classes if counts[name]]
     if not classes:
@@ -60,21 +66,31 @@ def build(plan: Plan, progress: Progress) -> ReferenceIndex:
     bundles = open_bundles(plan.encoders, plan.encoder_folder)
     rule = settled(plan.rule, plan.images, intensity=plan.intensity, colour=plan.colour)
     how = picture_rule(rule, plan.images, plan.pixel_size_um, plan.cell_diameter_um)
-    collected = collect(plan.images, how, start(bundles, plan.device), progress)
-    write_index(
-        plan.folder,
-        collected,
-        groups=groups,
+    check_encoders_fit(rule, bundles)
+    collected = collect(plan.images, how, start(bundles, plan.device), progress, plan.gathering)
+    there = {cell.class_name for cell in collected.cells}
+    classes = [name for name in classes if name in there]
+    kept, aside = split(collected, classes, plan.set_aside, k_min=plan.settings.k_min)
+    draft = Draft(
+        collected=kept,
+        set_aside=aside,
+        groups={name: groups[name] for name in classes},
         encoders={bundle.name: bundle.sha256 for bundle in bundles},
+        used=[bundle.name for bundle in bundles],
         image_rule=rule,
         settings=plan.settings,
         provenance={
             **plan.provenance,
             "source_pixel_size_um": plan.pixel_size_um,
-            "cell_diameter_um": plan.cell_diameter_um,
+            "cell_diameter_um": how.outlines.cell_diameter_um if how.outlines else None,
+            "warnings": [
+                *plan.provenance.get("warnings", []),
+                *collected.warnings,
+                *leaks.within(collected.cells, collected.thumbnails),
+            ],
         },
-        replace=plan.replace,
     )
+    write_index(plan.folder, draft, replace=plan.replace)
     return open_index(plan.folder)
 
 

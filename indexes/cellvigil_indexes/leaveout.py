@@ -6,15 +6,15 @@ calls. Whole groups (image, plate, sequence) are left out because cells of one g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from cellvigil import decide
-from cellvigil.data import F32, I16, I32
+from cellvigil.data import F32, I64
 from cellvigil.neighbours import Neighbours
-from cellvigil_indexes.scoring import score
+from cellvigil_indexes.bank import Bank
+from cellvigil_indexes.evaluating.scoring import score
 
 
 def novelty(near: Neighbours, k_min: int) -> F32:
@@ -25,22 +25,20 @@ def novelty(near: Neighbours, k_min: int) -> F32:
     return np.where(np.isfinite(means), means, np.nan).astype(np.float32)
 
 
-def evaluation(
-    near: Neighbours, labels: I16, groups: I32, classes: Sequence[str], settings: decide.Settings
-) -> dict[str, Any] | None:
-    """The method's figures when every cell is called by the cells of other groups; None where these are too few.
+def evaluation(near: Neighbours, bank: Bank, asked: I64, settings: decide.Settings) -> dict[str, Any] | None:
+    """The method's figures when cells are called by the cells of other groups; None where these are too few.
 
-    The search goes no deeper than the smallest such rest allows. Class weights are those of the whole index.
+    `asked` are the rows of the bank that `near` is of. The search goes no deeper than the smallest rest allows. Class
+    weights are those of the whole index.
     """
-    sizes = np.bincount(groups)
-    depth_there = len(labels) - int(sizes.max())
+    depth_there = len(bank) - int(np.bincount(bank.groups).max())
     if depth_there < settings.k_min:
         return None
     ids, distances = near.ids[:, :depth_there], near.distances[:, :depth_there]
-    found = np.asarray(labels[ids], dtype=np.int64)
-    counts = np.bincount(labels, minlength=len(classes)) if settings.reweight else np.ones(len(classes), dtype=np.int64)
-    best = decide.vote(decide.stop(found, len(classes), settings), found, distances, counts)
-    scores = score([classes[i] for i in labels], [classes[i] for i in best], classes)
+    found = np.asarray(bank.labels[ids], dtype=np.int64)
+    sizes = bank.class_counts if settings.reweight else np.ones(len(bank.classes), dtype=np.int64)
+    best = decide.vote(decide.stop(found, len(bank.classes), settings), found, distances, sizes)
+    scores = score([bank.classes[i] for i in bank.labels[asked]], [bank.classes[i] for i in best], bank.classes)
     kept = ("n", "balanced_accuracy", "macro_precision", "weighted_f1", "accuracy", "confusion")
     whole = scores.as_dict()
     return {"how": "every cell called by the cells of other groups", **{name: whole[name] for name in kept}}

@@ -1,180 +1,116 @@
-"""The command line of `cellvigil-index`: what can be asked, and what the answers mean as values. Runs nothing."""
+"""Options that several commands of `cellvigil-index` share, and what they mean as values. Runs nothing."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
-from cellvigil.data import ClaheRule, ImageRule, IntensityRule
 from cellvigil.errors import UsageError
-from cellvigil_indexes.coco import read_coco
-from cellvigil_indexes.folders import read_folders
-from cellvigil_indexes.labelled import LabelledSet, grouped, selected
-from cellvigil_indexes.writing import IndexSettings
+from cellvigil_indexes.inputs.coco import read_coco
+from cellvigil_indexes.inputs.folders import read_folders, read_frames
+from cellvigil_indexes.inputs.gathering import Gathering
+from cellvigil_indexes.inputs.labelled import LabelledSet, grouped, selected
+from cellvigil_indexes.inputs.stored import read_store
 
-_BUILD_EXAMPLE = """examples:
-  cellvigil-index build blood --images cells/ --encoder efficientnet-lite0
-  cellvigil-index build assay --coco annotations.coco.json --pixel-size 0.322 --encoder efficientnet-lite0 \\
-      --states live=alive,apoptotic=dying,necrotic=dead,debris=artefact"""
-_EVALUATE_EXAMPLE = """examples:
-  cellvigil-index evaluate assay --coco held_out.coco.json --pixel-size 0.322
-  cellvigil-index evaluate blood --split 0.2 --seeds 5"""
+SPLIT_BY = "cells left out together: image, folder, an expression, and of a --store well (default), plate, experiment"
+_SOURCES = ("images", "coco", "frames", "store")
+_CACHE = ".cache"  # below the folder of the indexes
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are ours: one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, hint=f"{self.prog} --help")
-
-
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    whole = _Parser(
-        prog="cellvigil-index", description="Reference indexes: labelled cells that live cells are called by."
-    )
-    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def command(name: str, about: str, examples: str) -> argparse.ArgumentParser:
-        raw = argparse.RawDescriptionHelpFormatter
-        return commands.add_parser(name, help=about, description=about, epilog=examples, formatter_class=raw)
-
-    _add_build(command("build", "make an index of labelled cells", _BUILD_EXAMPLE))
-    _add_evaluate(command("evaluate", "score an index on labelled cells", _EVALUATE_EXAMPLE))
-    _add_common(command("show", "say what is in an index", "example:\n  cellvigil-index show assay"))
-    return whole
-
-
-def _add_common(command: argparse.ArgumentParser) -> None:
+def add_common(command: argparse.ArgumentParser) -> None:
+    """Which index, and how the result is printed."""
     command.add_argument("name", metavar="NAME", help="a name under --out, or a path to an index")
     command.add_argument("--out", type=Path, default=Path("indexes"), help="folder of the indexes (default: indexes)")
     command.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
-def _add_input(command: argparse.ArgumentParser, *, required: bool) -> None:
+def add_input(command: argparse.ArgumentParser, *, required: bool) -> None:
+    """Where labelled cells come from, which of them are taken, and what embeds them."""
     source = command.add_mutually_exclusive_group(required=required)
     source.add_argument("--images", type=Path, metavar="DIR", help="one folder a class, of single-cell images")
     source.add_argument("--coco", type=Path, metavar="FILE", help="annotation file of boxes or masks beside its images")
-    command.add_argument("--image-root", type=Path, metavar="DIR", help="where --coco's images are, if not beside it")
-    command.add_argument("--only", action="append", default=[], metavar="GLOB", help="only such paths or file names")
-    command.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="leave such paths or names out")
-    command.add_argument("--pixel-size", type=_positive, metavar="UM", help="micrometres a pixel of these images")
-    command.add_argument("--encoders", type=Path, default=Path("encoders"), help="folder of the encoder bundles")
-    command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "tensorrt"])
-
-
-def _add_build(command: argparse.ArgumentParser) -> None:
-    _add_common(command)
-    _add_input(command, required=True)
-    add = command.add_argument
-    add("--encoder", action="append", required=True, metavar="E", help="an encoder bundle; again for a combination")
-    add(
-        "--states",
-        type=_states,
-        default={},
-        metavar="CLASS=GROUP,...",
-        help="alive, dying, dead, artefact or none",
+    source.add_argument(
+        "--frames", type=Path, metavar="DIR", help="one folder a class, of frames that show only its cells"
     )
-    add("--split-by", default="image", metavar="RULE", help="image, folder or an expression: cells left out together")
-    add("--analysis-pixel-size", type=_positive, metavar="UM", help="scale to this first (default: --pixel-size)")
-    add("--crop-um", type=_positive, metavar="UM", help="side of the square crop (default: 72, as in the papers)")
-    add("--intensity", default="auto", metavar="RULE", help="full, range:LO:HI, percentiles:LO:HI, or auto")
-    add("--clahe", type=_positive, metavar="CLIP", help="local contrast equalisation with this clip limit")
-    add("--colour", default="auto", choices=["auto", "grey", "rgb"])
-    add("--mask", action="store_true", help="blank everything outside the cell's own mask")
-    add(
-        "--cell-diameter",
-        type=_positive,
-        metavar="UM",
-        help="outline each labelled cell as the daemon will, for cells of this diameter (segment.cell_diameter_um)",
-    )
-    add("--k-min", type=int, default=3)
-    add("--k-max", type=int, default=100)
-    add("--threshold", type=float, default=0.3, help="normalised entropy at which the search stops")
-    add("--no-reweight", action="store_true", help="do not weight votes by class frequency")
-    add("--scale", default="none", choices=["none", "unit"], help="unit: every encoder weighs the same")
-    add("--force", action="store_true", help="replace an index of this name")
-
-
-def _add_evaluate(command: argparse.ArgumentParser) -> None:
-    _add_common(command)
-    _add_input(command, required=False)
+    source.add_argument("--store", type=Path, metavar="DIR", help="cells that the daemon has seen, with --labels")
     add = command.add_argument
-    add("--abstain", action="store_true", help="leave cells called unknown out, instead of counting them as wrong")
-    add("--split", type=_share, metavar="SHARE", help="hold out this share of the index's own cells instead")
-    add("--seeds", type=int, default=5, help="random splits for --split")
-    add("--split-by", default="cell", choices=["cell", "group"], help="hold out single cells, or whole groups")
+    add("--labels", type=Path, metavar="FILE", help="--store's cells: `cellvigil table`'s CSV or Parquet, and `class`")
+    add("--channel", default="", metavar="NAME", help="of --store's frames, as the daemon's channels.segment")
+    add("--image-root", type=Path, metavar="DIR", help="where --coco's images are, if not beside it")
+    add("--only", action="append", default=[], metavar="GLOB", help="only such paths or file names")
+    add("--exclude", action="append", default=[], metavar="GLOB", help="leave such paths or names out")
+    add("--pixel-size", type=positive, metavar="UM", help="micrometres a pixel of these images")
+    add("--limit", type=int, metavar="N", help="cells a class at most, drawn from as many groups as there are")
+    add("--balance", action="store_true", help="as many cells of every class as the smallest has")
+    add("--seed", type=int, default=0, help="of that choice (default: 0)")
+    add("--drop-duplicates", action="store_true", help="of near-copies in a class take only the first")
+    add("--skip-bad", action="store_true", help="leave out and name what is wrong with the input, instead of refusing")
+    add("--encoders", type=Path, default=Path("encoders"), help="folder of the encoder bundles")
+    add("--device", default="auto", choices=["auto", "cpu", "cuda", "tensorrt"])
+    add("--cache", type=Path, metavar="DIR", help="where vectors are kept, made once (default: .cache in --out)")
+    add("--no-cache", action="store_true", help="embed every cell anew, and keep nothing")
 
 
-def labelled_set(args: argparse.Namespace, *, split_by: str) -> LabelledSet:
-    """What --images or --coco names, chosen by --only and --exclude, grouped; pixel size from --pixel-size or the file.
+def has_input(args: argparse.Namespace) -> bool:
+    """Whether labelled cells were given."""
+    return any(getattr(args, source) is not None for source in _SOURCES)
 
-    Raises UsageError as the readers do.
+
+def labelled_set(args: argparse.Namespace, *, split_by: str | None) -> LabelledSet:
+    """What --images, --coco, --frames or --store names, chosen by --only and --exclude, and grouped.
+
+    The pixel size is --pixel-size, else the input's own. `split_by` None: see `labelled.grouped`. What was left out by
+    --skip-bad is told in the provenance's "warnings". Raises UsageError as the readers do.
     """
-    found = read_coco(args.coco, args.image_root) if args.coco else read_folders(args.images)
+    gathering = gathering_of(args)
+    found = _read(args)
     images = grouped(selected(found.images, args.only, args.exclude), split_by)
-    chosen = {"only": args.only, "exclude": args.exclude, "split_by": split_by, "image_count": len(images)}
     size = args.pixel_size or found.pixel_size_um
-    return LabelledSet(images, found.classes, size, {**found.provenance, **chosen})
+    if args.pixel_size:
+        images = [replace(image, pixel_size_um=None) for image in images]
+    chosen = {
+        "only": args.only,
+        "exclude": args.exclude,
+        "split_by": split_by or ("well" if args.store else "image"),
+        "image_count": len(images),
+        **gathering.about,
+        "warnings": list(found.warnings),
+    }
+    about = {**{name: value for name, value in found.provenance.items() if value}, **chosen}
+    return replace(found, images=images, pixel_size_um=size, provenance=about, gathering=gathering)
 
 
-def image_rule(args: argparse.Namespace, pixel_size_um: float | None) -> ImageRule:
-    """The image rule that `build`'s options describe. Raises UsageError for options that contradict each other."""
-    scale = args.analysis_pixel_size or pixel_size_um
-    if scale is None and args.coco:
-        raise UsageError("how large is a pixel of these images?", hint="say so with --pixel-size, in micrometres")
-    if scale is None:
-        if args.crop_um or args.mask or args.cell_diameter:
-            what = "--crop-um, --mask and --cell-diameter need a scale"
-            raise UsageError(what, hint="say how large a pixel is with --pixel-size")
-        rule = replace(ImageRule(), frame_normalised=False)
-    else:
-        if pixel_size_um is None:
-            raise UsageError("--analysis-pixel-size needs --pixel-size", hint="give the images' own pixel size too")
-        rule = ImageRule(pixel_size_um=scale, crop_um=args.crop_um or ImageRule().crop_um)
-    return replace(
-        rule,
-        intensity=_intensity(args.intensity) if args.intensity != "auto" else IntensityRule(),
-        clahe=ClaheRule(clip=args.clahe) if args.clahe else None,
-        colour="grey" if args.colour == "auto" else args.colour,
-        mask=args.mask,
+def gathering_of(args: argparse.Namespace) -> Gathering:
+    """How the cells are chosen, and where their vectors are kept. Raises UsageError for a limit below 1."""
+    return Gathering(
+        limit=args.limit,
+        balance=args.balance,
+        seed=args.seed,
+        drop_duplicates=args.drop_duplicates,
+        skip_bad=args.skip_bad,
+        cache=None if args.no_cache else args.cache or args.out / _CACHE,
     )
 
 
-def index_settings(args: argparse.Namespace) -> IndexSettings:
-    """How the index is to be searched. Raises UsageError for values that contradict each other."""
-    if not 2 <= args.k_min <= args.k_max:
-        raise UsageError(f"--k-min {args.k_min} and --k-max {args.k_max} must satisfy 2 <= k-min <= k-max")
-    if not 0 <= args.threshold <= 1:
-        raise UsageError(f"--threshold {args.threshold} must lie between 0 and 1")
-    return IndexSettings(args.k_min, args.k_max, args.threshold, not args.no_reweight, args.scale)
+def _read(args: argparse.Namespace) -> LabelledSet:
+    if (args.store is None) != (args.labels is None):
+        raise UsageError("--store and --labels go together", hint="--labels says what the store's cells are")
+    if args.store and getattr(args, "cell_diameter", None):
+        raise UsageError("cells of a --store have their outlines", hint="omit --cell-diameter")
+    if args.channel and args.store is None:
+        raise UsageError("--channel is for frames of a --store")
+    if args.store:
+        return read_store(args.store, args.labels, channel=args.channel, skip_bad=args.skip_bad)
+    if args.frames:
+        return read_frames(args.frames, args.pixel_size, skip_bad=args.skip_bad)
+    if args.coco:
+        return read_coco(args.coco, args.image_root, skip_bad=args.skip_bad)
+    return read_folders(args.images, skip_bad=args.skip_bad)
 
 
-def _intensity(text: str) -> IntensityRule:
-    if text == "full":
-        return IntensityRule("full")
-    kind, *limits = text.split(":")
-    try:
-        low, high = (float(limit) for limit in limits)
-    except ValueError:
-        low, high = 1.0, 0.0
-    top = 100.0 if kind == "percentiles" else float("inf")
-    if kind not in ("range", "percentiles") or not low < high or high > top or (kind == "percentiles" and low < 0):
-        hint = "write full, range:0:255, range:1.33:1.40 or percentiles:0.1:99.9"
-        raise UsageError(f"--intensity {text!r} is no intensity rule", hint=hint)
-    return IntensityRule(kind, low, high)
-
-
-def _states(text: str) -> dict[str, str]:
-    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
-    if not all(name.strip() and group.strip() for name, _, group in pairs):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form live=alive,dead=dead")
-    return {name.strip(): group.strip() for name, _, group in pairs}
-
-
-def _positive(text: str) -> float:
+def positive(text: str) -> float:
+    """A number above 0, as argparse wants a type."""
     try:
         value = float(text)
     except ValueError:
@@ -184,8 +120,17 @@ def _positive(text: str) -> float:
     return value
 
 
-def _share(text: str) -> float:
-    value = _positive(text)
+def share(text: str) -> float:
+    """A number between 0 and 1, neither included, as argparse wants a type."""
+    value = positive(text)
     if value >= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no share between 0 and 1")
     return value
+
+
+def states(text: str) -> dict[str, str]:
+    """CLASS=GROUP,... as argparse wants a type."""
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    if not all(name.strip() and group.strip() for name, _, group in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form live=alive,dead=dead")
+    return {name.strip(): group.strip() for name, _, group in pairs}

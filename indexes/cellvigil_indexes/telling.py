@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from cellvigil.bundle.index import ReferenceIndex
+from cellvigil.bundle.index import ReferenceIndex, cells_in
+from cellvigil.bundle.index_manifest import SET_ASIDE
 from cellvigil.data import ImageRule
 from cellvigil.neighbours import pair_distance_shares
+from cellvigil_indexes.columns import columns
 
-_HEADLINES = ("balanced_accuracy", "macro_precision", "weighted_f1", "accuracy", "unknown_ratio")
 _DOMINANT = 0.8  # share of the squared distance above which one encoder decides alone
 
 
@@ -36,7 +37,10 @@ def crop_rule(rule: ImageRule) -> str:
 
 def described(index: ReferenceIndex) -> dict[str, Any]:
     """An index as plain values, as `show --json` prints it."""
-    names = ("metric", "k_min", "k_max", "threshold", "reweight", "scaling", "calibration", "evaluation", "provenance")
+    names = (
+        *("metric", "k_min", "k_max", "threshold", "reweight", "scaling", "storage", "search", "search_why"),
+        *("version", "change", "history", "tuning", "calibration", "evaluation", "provenance"),
+    )
     shares = pair_distance_shares(index)
     return {
         "name": index.name,
@@ -50,6 +54,10 @@ def described(index: ReferenceIndex) -> dict[str, Any]:
             {"name": e.name, "sha256": e.sha256, "dimension": e.dimension, "distance_share": shares[e.name]}
             for e in index.encoders
         ],
+        "spare_encoders": [
+            {"name": e.name, "sha256": e.sha256, "dimension": e.dimension} for e in index.spare_encoders
+        ],
+        "set_aside": len(cells_in(index.folder / SET_ASIDE)) if (index.folder / SET_ASIDE).is_dir() else 0,
         "image_rule": index.manifest["image_rule"],
         "crop_rule": crop_rule(index.image_rule),
         **{name: index.manifest.get(name) for name in names},
@@ -62,8 +70,9 @@ def _counts(index: ReferenceIndex) -> dict[str, int]:
 
 
 def warnings(index: ReferenceIndex, shares: Mapping[str, float]) -> list[str]:
-    """What a person should know before using the index."""
-    found = [
+    """What a person should know before using the index: what building it told, and what it is now."""
+    found = list(index.manifest["provenance"].get("warnings", []))
+    found += [
         f"encoder {name} has {share:.0%} of the squared distance and decides nearly alone; see --scale unit"
         for name, share in shares.items()
         if len(shares) > 1 and share > _DOMINANT
@@ -87,68 +96,58 @@ def told_index(summary: Mapping[str, Any]) -> str:
     """`described` as text."""
     rows = [(name, str(count), summary["groups"][name]) for name, count in summary["classes"].items()]
     lines = [f"index {summary['name']} ({summary['sha256'][:12]}), {summary['cells']} cells, {summary['folder']}"]
-    lines += _columns([("class", "cells", "group"), *rows])
+    lines += columns([("class", "cells", "group"), *rows])
     lines += [f"cells are left out by group: {summary['cell_groups']} groups"]
     lines += [
         f"encoder {e['name']} ({e['sha256'][:12]}), {e['dimension']}-d, "
         f"{e['distance_share']:.0%} of the squared distance"
         for e in summary["encoders"]
     ]
+    lines += [
+        f"kept, not used: {e['name']} ({e['sha256'][:12]}), {e['dimension']}-d" for e in summary["spare_encoders"]
+    ]
     weighted = "weighted by class frequency" if summary["reweight"] else "unweighted"
     lines += [
         f"pictures: {summary['crop_rule']}",
-        f"search: {summary['metric']}, k {summary['k_min']} to {summary['k_max']} until entropy is below "
+        f"calls: {summary['metric']}, k {summary['k_min']} to {summary['k_max']} until entropy is below "
         f"{summary['threshold']:g}, votes {weighted}, scaling {summary['scaling']}",
+        f"search: {summary['search'] or 'exact'}" + (f" ({summary['search_why']})" if summary["search_why"] else ""),
         _told_evaluation(summary["evaluation"]),
-        "not calibrated: no probabilities" if summary["calibration"] is None else "calibrated",
-        "from: " + ", ".join(f"{k} {v}" for k, v in summary["provenance"].items() if v not in (None, [])),
+        *told_calibration(summary["calibration"], summary["set_aside"]),
+        *_told_history(summary),
+        "from: "
+        + ", ".join(f"{k} {v}" for k, v in summary["provenance"].items() if k != "warnings" and v not in (None, [])),
     ]
     return "\n".join([*lines, *(f"warning: {text}" for text in summary["warnings"])])
+
+
+def told_calibration(calibration: Mapping[str, Any] | None, set_aside: int) -> list[str]:
+    """What an index's certainty rests on, one sentence a line."""
+    if calibration is None:
+        return ["not calibrated: no probabilities, no sets, nothing is called unknown"]
+    sets, told = calibration["conformal"], calibration["measured"]
+    why = {name: each.get("why_not", "") for name, each in told.items()}
+    lines = ["calls have a calibrated probability of being right"]
+    if calibration["confidence"] is None:
+        lines = [f"no probabilities: {why['confidence']}"]
+    if sets:
+        promise = f"sets of classes that hold the true one for {sets['promise']:.0%} of such cells"
+        lines.append(f"{promise}, by {set_aside} cells set aside")
+    else:
+        lines.append(f"no sets of classes: {why['conformal']}")
+    if calibration["novel_below"] is None:
+        lines.append(f"no cell is called unknown for being novel: {why['novelty']}")
+    return lines
+
+
+def _told_history(summary: Mapping[str, Any]) -> list[str]:
+    if not summary["history"]:
+        return []
+    former = ", ".join(f"{e['kept_as']} ({e['change']})" for e in summary["history"])
+    return [f"version {summary['version']} ({summary['change']}); before it: {former}"]
 
 
 def _told_evaluation(evaluation: Mapping[str, Any] | None) -> str:
     if evaluation is None:
         return "other groups have too few cells to call a cell by them"
     return f"balanced accuracy {evaluation['balanced_accuracy']:.3f}, {evaluation['how']}"
-
-
-def told_scores(result: Mapping[str, Any]) -> str:
-    """`evaluate` on other cells, as text."""
-    lines = [f"index {result['index']} on {result['n']} cells", f"pictures: {result['crop_rule']}"]
-    lines += _columns([(name, f"{result[name]:.3f}") for name in _HEADLINES])
-    rows = [
-        (name, str(s["n"]), *(f"{s[key]:.3f}" for key in ("recall", "precision", "f1")))
-        for name, s in result["per_class"].items()
-    ]
-    lines += _columns([("class", "cells", "recall", "precision", "f1"), *rows])
-    lines += ["called (columns) against true (rows):", *_confusion(result["confusion"])]
-    return "\n".join([*lines, *(f"warning: {text}" for text in result["warnings"])])
-
-
-def told_split(result: Mapping[str, Any]) -> str:
-    """`evaluate --split`, as text."""
-    lines = [
-        f"index {result['index']}: {result['held_out']} of {result['cells']} cells held out by {result['split_by']}, "
-        f"{result['seeds']} seeds; mean +- standard deviation; median k {result['median_k']:g}",
-        f"pictures: {result['crop_rule']}",
-    ]
-    methods = {"EWC": result, **result["baselines"]}
-    rows = [
-        (method, *(f"{found[name]:.3f} +- {found['std'][name]:.3f}" for name in _HEADLINES[:-1]))
-        for method, found in methods.items()
-    ]
-    return "\n".join([*lines, *_columns([("method", *_HEADLINES[:-1]), *rows])])
-
-
-def _confusion(confusion: Mapping[str, Mapping[str, int]]) -> list[str]:
-    header = ("", *next(iter(confusion.values())))
-    return _columns([header, *((name, *(str(n) for n in row.values())) for name, row in confusion.items())])
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of one length, first column to the left, others to the right, two spaces between, indented by two."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  " + "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
+from dataclasses import replace as altered
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import cellvigil
-from cellvigil import decide
 from cellvigil.bundle import files
+from cellvigil.bundle.calibration import calibration_as_dict
 from cellvigil.bundle.index import IndexEncoder, ReferenceCell
 from cellvigil.bundle.index_manifest import (
     CELL_GROUPS,
@@ -21,118 +23,130 @@ from cellvigil.bundle.index_manifest import (
     CELLS_COLUMNS,
     KIND,
     LABELS,
+    NORMS,
     NOVELTY,
     SCHEMA_VERSION,
+    SET_ASIDE,
     THUMBNAILS,
     check_classes,
     embeddings_file,
     rule_as_dict,
 )
-from cellvigil.data import F32, U8, Embeddings, ImageRule
-from cellvigil.neighbours import Search, mean_squared_distance
+from cellvigil.data import F32, I64
 from cellvigil_indexes import leaveout
+from cellvigil_indexes.bank import Bank
+from cellvigil_indexes.calibrating import DEEPEST, calibrate
+from cellvigil_indexes.calling import scale_of, search_over
+from cellvigil_indexes.collected import Collected
+from cellvigil_indexes.draft import Draft
+from cellvigil_indexes.searching import graphs, halving
+from cellvigil_indexes.sound import check_sound
 
-
-@dataclass(frozen=True, slots=True)
-class IndexSettings:
-    """How an index is to be searched; see `cellvigil.decide.Settings`."""
-
-    k_min: int = 3
-    k_max: int = 100
-    threshold: float = 0.3
-    reweight: bool = True
-    scaling: str = "none"  # "none", or "unit": unit mean squared distance an encoder
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Collected:
-    """Labelled cells with their vectors, ready to be written; row i of everything is cell i."""
-
-    cells: Sequence[ReferenceCell]
-    embeddings: Embeddings  # encoder name -> (N, d_e) f32
-    thumbnails: U8  # (N, 64, 64, C)
+ASKED_AT_MOST = 10_000
+"""Reference cells that are looked up among the others; of a larger index a sample (seeded), the rest is not asked."""
 
 
 def write_index(
-    folder: Path,
-    collected: Collected,
-    *,
-    groups: Mapping[str, str],
-    encoders: Mapping[str, str],
-    image_rule: ImageRule,
-    settings: IndexSettings,
-    provenance: Mapping[str, Any],
-    replace: bool = False,
+    folder: Path, draft: Draft, *, replace: bool = False, name: str = "", force_storage: bool = False
 ) -> None:
-    """Write the index `folder` (its name is the index's).
+    """Write the index `folder`, called `name` (default: as the folder); `replace`: in the place of one that is there.
 
-    Args:
-        folder: the bundle's folder; it must not exist unless `replace`.
-        collected: the cells; their classes are those of `groups`.
-        groups: class name -> group, in the order of class ids.
-        encoders: encoder name -> sha256 of its bundle, in the order of concatenation.
-        image_rule: how the cells' pictures were made.
-        settings: depth, threshold, reweighting, scaling.
-        provenance: where the cells came from, for a person.
-        replace: put it in the place of an index of that name.
-
-    Raises BundleError as `files.written_whole` and `check_classes` do.
+    `force_storage`: in half precision even where that changes calls. Raises BundleError as `files.written_whole` and
+    `check_classes` do, UsageError for vectors that cannot be compared (not finite, or not one a cell) or not be stored
+    as wanted, and for a search that the metric does not have.
     """
-    check_classes(list(groups), groups, where=folder)
-    scales = {name: _scale(collected.embeddings[name], settings.scaling) for name in encoders}
-    members = [
-        IndexEncoder(name, sha256, collected.embeddings[name].shape[1], scales[name])
-        for name, sha256 in encoders.items()
-    ]
-    counts = Counter(cell.class_name for cell in collected.cells)
+    check_classes(list(draft.groups), draft.groups, where=folder)
+    check_sound(draft)
+    graphs.choose(len(draft.collected), draft.settings.metric, draft.settings.search)  # raises before any work is done
+    bank = draft.collected.bank(draft.classes)
+    vectors, storage_check = halving.stored(bank, draft.settings, draft.used, force=force_storage)
+    bank = altered(bank, embeddings=vectors)
+    members = _members(draft)
+    counts = Counter(cell.class_name for cell in draft.collected.cells)
+    settings = asdict(draft.settings)
     manifest = {
         "kind": KIND,
         "schema_version": SCHEMA_VERSION,
-        "name": folder.name,
-        "classes": list(groups),
-        "counts": {name: counts[name] for name in groups},
-        "groups": dict(groups),
+        "name": name or folder.name,
+        "version": len(draft.history) + 1,
+        "change": draft.change,
+        "classes": list(draft.groups),
+        "counts": {name: counts[name] for name in draft.groups},
+        "groups": dict(draft.groups),
         "encoders": [asdict(member) for member in members],
-        "image_rule": rule_as_dict(image_rule),
-        "metric": "l2",
-        **asdict(settings),
-        "calibration": None,
-        "provenance": {"cellvigil": cellvigil.__version__, **provenance},
+        "image_rule": rule_as_dict(draft.image_rule),
+        **settings,
+        "search_wanted": settings["search"],
+        "storage_check": storage_check,
+        "provenance": {"cellvigil": cellvigil.__version__, **draft.provenance},
+        "tuning": draft.tuning,
+        "history": list(draft.history),
     }
     with files.written_whole(folder, replace=replace) as work:
-        evaluation = _write_arrays(work, collected, list(groups), members, settings)
-        _write_cells(work / CELLS, collected.cells)
-        files.write_manifest(work, {**manifest, "evaluation": evaluation})
+        _write_cells(work, draft.collected, bank, [member.name for member in members])
+        np.save(work / NORMS, np.stack([_squared_norms(bank.embeddings[member.name]) for member in members]))
+        manifest |= _told_by_the_cells(work, bank, draft)
+        if draft.set_aside is not None:
+            (work / SET_ASIDE).mkdir()
+            aside = draft.set_aside.bank(draft.classes)
+            _write_cells(work / SET_ASIDE, draft.set_aside, aside, [member.name for member in members])
+        if draft.trials is not None:
+            shutil.copyfile(draft.trials, work / "trials.parquet")
+        files.write_manifest(work, manifest)
 
 
-def _scale(block: F32, scaling: str) -> float:
-    """The factor that makes the mean squared distance 1; 1 where nothing is to be scaled or all cells are alike."""
-    spread = mean_squared_distance(block) if scaling == "unit" else 1.0
-    return 1.0 / spread if spread > 0 else 1.0
+def _members(draft: Draft) -> list[IndexEncoder]:
+    """The used encoders in their order, then the spare ones: also the order of the rows of `norms.npy`."""
+    order = [*draft.used, *(name for name in draft.encoders if name not in draft.used)]
+    blocks = draft.collected.embeddings
+    return [
+        IndexEncoder(
+            name,
+            draft.encoders[name],
+            blocks[name].shape[1],
+            scale_of(blocks[name], draft.settings),
+            name in draft.used,
+        )
+        for name in order
+    ]
 
 
-def _write_arrays(
-    work: Path, collected: Collected, classes: Sequence[str], members: Sequence[IndexEncoder], settings: IndexSettings
-) -> dict[str, Any] | None:
-    """Write every array; returns what the cells say of each other, see `leaveout.evaluation`."""
-    labels = np.array([classes.index(cell.class_name) for cell in collected.cells], dtype=np.int16)
-    _, numbers = np.unique([cell.group for cell in collected.cells], return_inverse=True)
-    groups = numbers.astype(np.int32)
-    blocks = [collected.embeddings[member.name] for member in members]
-    search = Search.of([member.name for member in members], blocks, [member.scale for member in members])
-    near = search.leaving_out(groups, settings.k_max)
-    for member, block in zip(members, blocks, strict=True):
-        np.save(work / embeddings_file(member.name), block.astype(np.float32, copy=False))
-    np.save(work / LABELS, labels)
-    np.save(work / CELL_GROUPS, groups)
-    np.save(work / NOVELTY, leaveout.novelty(near, settings.k_min))
+def _told_by_the_cells(work: Path, bank: Bank, draft: Draft) -> dict[str, Any]:
+    """Look the reference cells up among those of other groups; write their novelty, return what the manifest says."""
+    asked = _asked(len(bank))
+    search = search_over(bank, draft.settings, draft.used)
+    near = search.leaving_out(bank.groups, max(draft.settings.k_max, DEEPEST), rows=asked)
+    novelty: F32 = np.full(len(bank), np.nan, dtype=np.float32)
+    novelty[asked] = leaveout.novelty(near, draft.settings.k_min)
+    np.save(work / NOVELTY, novelty)
+    evaluation = leaveout.evaluation(near, bank, asked, draft.settings.depth)
+    aside = None if draft.set_aside is None else draft.set_aside.bank(draft.classes)
+    fitted = calibrate(search, bank, aside, draft.settings.depth, near=near, asked=asked, novelty=novelty)
+    calibration = calibration_as_dict(fitted)
+    return {"evaluation": evaluation, "calibration": calibration, **graphs.prepare(work, search, draft.settings)}
+
+
+def _asked(cells: int) -> I64:
+    if cells <= ASKED_AT_MOST:
+        return np.arange(cells)
+    return np.sort(np.random.default_rng(0).choice(cells, ASKED_AT_MOST, replace=False))
+
+
+def _write_cells(work: Path, collected: Collected, bank: Bank, encoders: Sequence[str]) -> None:
+    for name in encoders:
+        np.save(work / embeddings_file(name), bank.embeddings[name])
+    np.save(work / LABELS, bank.labels)
+    np.save(work / CELL_GROUPS, bank.groups)
     np.save(work / THUMBNAILS, collected.thumbnails)
-    rule = decide.Settings(settings.k_min, settings.k_max, settings.threshold, settings.reweight)
-    return leaveout.evaluation(near, labels, groups, classes, rule)
+    _write_table(work / CELLS, collected.cells)
 
 
-def _write_cells(path: Path, cells: Sequence[ReferenceCell]) -> None:
+def _write_table(path: Path, cells: Sequence[ReferenceCell]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(CELLS_COLUMNS)
         writer.writerows([i, c.class_name, c.group, c.image, *c.box_px] for i, c in enumerate(cells))
+
+
+def _squared_norms(block: F32) -> F32:
+    return np.asarray(np.einsum("ij,ij->i", block, block, dtype=np.float32), dtype=np.float32)

@@ -1,0 +1,1 @@
+"""One module a command of `cellvigil-index`: ABOUT, EXAMPLES, `add_arguments` and `run`."""

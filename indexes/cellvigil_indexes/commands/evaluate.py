@@ -1,0 +1,136 @@
+"""`cellvigil-index evaluate`: score an index on labelled cells from elsewhere, or on its own cells held out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from cellvigil.bundle.index import ReferenceIndex, index_folder, open_index, reference_cells
+from cellvigil.decide import Rejection
+from cellvigil.errors import UsageError
+from cellvigil_indexes import baselines
+from cellvigil_indexes.draft import draft_of
+from cellvigil_indexes.evaluating import holdout
+from cellvigil_indexes.evaluating.certifying import certified
+from cellvigil_indexes.evaluating.evaluate import evaluate, summary
+from cellvigil_indexes.evaluating.told_evaluation import told_held_out, told_target
+from cellvigil_indexes.evaluating.withheld import NOVEL_BELOW, withheld
+from cellvigil_indexes.inputs import leaks
+from cellvigil_indexes.options import add_common, add_input, has_input, labelled_set, share
+from cellvigil_indexes.progress import counted, counting
+from cellvigil_indexes.splitting import Split
+from cellvigil_indexes.telling import crop_rule
+
+ABOUT = "score an index on labelled cells, beside plain methods on the same vectors"
+EXAMPLES = """examples:
+  cellvigil-index evaluate assay --coco held_out.coco.json --pixel-size 0.322
+  cellvigil-index evaluate blood --folds 5 --seeds 5 --withhold
+  cellvigil-index evaluate blood --split 0.2 --split-by group --baselines 1-NN,linear-probe"""
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Say what `evaluate` can be asked."""
+    add_common(command)
+    add_input(command, required=False)
+    add = command.add_argument
+    add("--split", type=share, metavar="SHARE", help="hold out this share of the index's own cells instead")
+    add("--folds", type=int, metavar="K", help="or call every one of its cells by the other folds")
+    add("--seeds", type=int, default=5, help="random splits, or deals into folds (default: 5)")
+    add("--split-by", default="cell", choices=["cell", "group"], help="hold out single cells, or whole groups")
+    add("--withhold", action="store_true", help="with --split or --folds: is a class that the index lacks seen as new?")
+    add(
+        "--baselines",
+        metavar="LIST",
+        help=f"all, none, or some of {', '.join(baselines.BASELINES)} (default: all that are quick enough)",
+    )
+    add("--abstain", action="store_true", help="leave cells called unknown out, instead of counting them as wrong")
+    add("--same-device", action="store_true", help="cells of the index's own device: novel ones are called unknown")
+
+
+def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Score the index as asked, as values and as text. Raises UsageError for what cannot be asked together."""
+    _check(args)
+    index = open_index(index_folder(args.name, args.out))
+    notes: list[str] = []
+    if args.baselines is None:
+        chosen, notes = baselines.usual(len(index))
+    else:
+        chosen = baselines.named(args.baselines)
+    about = {"index": index.name, "sha256": index.sha256, "crop_rule": crop_rule(index.image_rule)}
+    if args.split is None and args.folds is None:
+        result = about | _on_target(index, args, chosen)
+        result["warnings"] += notes
+        return result, told_target(result)
+    notes += leaks.within(reference_cells(index), index.thumbnails)
+    result = about | _held_out(index, args, chosen) | {"warnings": notes}
+    return result, told_held_out(result)
+
+
+def _check(args: argparse.Namespace) -> None:
+    if sum(each is not None for each in (args.split, args.folds, has_input(args) or None)) != 1:
+        what = (
+            "give the cells to score: --images, --coco, --frames or --store, or --split or --folds for the index's own"
+        )
+        raise UsageError(what, hint="just one of them")
+    if args.withhold and args.split is None and args.folds is None:
+        raise UsageError("--withhold takes the index's own cells", hint="give it with --split or --folds")
+
+
+def _on_target(index: ReferenceIndex, args: argparse.Namespace, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    found = evaluate(
+        index,
+        labelled_set(args, split_by=None),
+        encoder_folder=args.encoders,
+        device=args.device,
+        abstain=args.abstain,
+        progress=counting,
+        baselines=chosen,
+        rejection=Rejection(same_device=args.same_device),
+    )
+    reliability = found.certainty.reliability
+    return {
+        **found.scores.as_dict(),
+        "median_k": found.median_k,
+        "baselines": {name: scores.as_dict() for name, scores in found.baselines.items()},
+        "calibration_error": reliability.error if reliability else None,
+        "certainty": found.certainty.as_dict(),
+        "not_in_index": dict(found.not_in_index),
+        "warnings": found.warnings(),
+    }
+
+
+def _held_out(index: ReferenceIndex, args: argparse.Namespace, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    deals = _deals(index, args)
+    aside = draft_of(index).set_aside
+    bank = aside.bank(index.classes) if aside is not None else None
+    found = holdout.dealt(
+        index,
+        deals,
+        chosen,
+        partial(certified, aside=bank),
+        rejection=Rejection(same_device=args.same_device),
+        step=counted("fold" if args.folds else "split"),
+    )
+    result = {
+        "cells": len(index),
+        "held_out": len(found[0].rows),
+        "folds": args.folds,
+        "split_by": args.split_by,
+        "seeds": args.seeds,
+        **summary(found, index.classes, abstain=args.abstain),
+    }
+    if args.withhold:
+        level = index.calibration.novel_below if index.calibration else None
+        level = NOVEL_BELOW if level is None else level
+        missing = withheld(index, deals[0], level, step=counted("class withheld"))
+        result["withheld"] = {name: each.as_dict() for name, each in missing.items()}
+        result["withheld_level"] = level
+    return result
+
+
+def _deals(index: ReferenceIndex, args: argparse.Namespace) -> list[list[Split]]:
+    if args.folds is not None:
+        return holdout.split_in_folds(index, k=args.folds, by=args.split_by, seeds=args.seeds)
+    return holdout.split_once(index, share=args.split, by=args.split_by, seeds=args.seeds)

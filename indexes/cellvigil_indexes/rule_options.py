@@ -1,0 +1,47 @@
+"""The image rule that `build`'s options describe. Runs nothing."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+from cellvigil.data import ClaheRule, ImageRule, IntensityRule
+from cellvigil.errors import UsageError
+
+
+def image_rule(args: argparse.Namespace, pixel_size_um: float | None) -> ImageRule:
+    """The image rule that `build`'s options describe. Raises UsageError for options that contradict each other."""
+    scale = args.analysis_pixel_size or pixel_size_um
+    if scale is None and args.coco:
+        raise UsageError("how large is a pixel of these images?", hint="say so with --pixel-size, in micrometres")
+    if scale is None:
+        if args.crop_um or args.mask or args.cell_diameter:
+            what = "--crop-um, --mask and --cell-diameter need a scale"
+            raise UsageError(what, hint="say how large a pixel is with --pixel-size")
+        rule = replace(ImageRule(), frame_normalised=False)
+    else:
+        if pixel_size_um is None:
+            raise UsageError("--analysis-pixel-size needs --pixel-size", hint="give the images' own pixel size too")
+        rule = ImageRule(pixel_size_um=scale, crop_um=args.crop_um or ImageRule().crop_um)
+    return replace(
+        rule,
+        intensity=_intensity(args.intensity) if args.intensity != "auto" else IntensityRule(),
+        clahe=ClaheRule(clip=args.clahe) if args.clahe else None,
+        colour="grey" if args.colour == "auto" else args.colour,
+        mask=args.mask,
+    )
+
+
+def _intensity(text: str) -> IntensityRule:
+    if text == "full":
+        return IntensityRule("full")
+    kind, *limits = text.split(":")
+    try:
+        low, high = (float(limit) for limit in limits)
+    except ValueError:
+        low, high = 1.0, 0.0
+    top = 100.0 if kind == "percentiles" else float("inf")
+    if kind not in ("range", "percentiles") or not low < high or high > top or (kind == "percentiles" and low < 0):
+        hint = "write full, range:0:255, range:1.33:1.40 or percentiles:0.1:99.9"
+        raise UsageError(f"--intensity {text!r} is no intensity rule", hint=hint)
+    return IntensityRule(kind, low, high)

@@ -1,0 +1,102 @@
+"""Labelled cells from elsewhere, embedded exactly as an index's own cells were: for scoring, tuning and adding."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from cellvigil.bundle.encoder import EncoderBundle
+from cellvigil.bundle.index import ReferenceIndex
+from cellvigil.data import I64
+from cellvigil.errors import BundleError, UsageError
+from cellvigil.neighbours import ExactSearch, mean_distance
+from cellvigil_indexes.collected import Collected
+from cellvigil_indexes.inputs.collecting import Progress, collect, open_bundles, start
+from cellvigil_indexes.inputs.labelled import LabelledImage, LabelledSet
+from cellvigil_indexes.inputs.pictures import picture_rule
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """Embedded cells of an index's classes, spelled as the index spells them."""
+
+    collected: Collected
+    not_in_index: Mapping[str, int]  # other classes -> their cells, which were left out
+
+
+def embed_target(
+    index: ReferenceIndex,
+    found: LabelledSet,
+    *,
+    encoder_folder: Path,
+    device: str,
+    progress: Progress,
+    spares: bool = False,
+    new_classes: bool = False,
+) -> Target:
+    """Embed labelled cells by the index's encoders, through its image rule.
+
+    `spares`: by the encoders that no call looks at too. `new_classes`: cells of classes that the index does not have
+    (compared whatever their case) are kept, else counted and left out.
+
+    Raises UsageError if no cell is left, or images and index do not fit together; BundleError for the encoders.
+    """
+    check_kind(index, found)
+    own = {name.casefold(): name for name in index.classes}
+    images = list(found.images) if new_classes else _of_classes(found.images, own)
+    if not any(image.cells for image in images):
+        raise UsageError(f"no labelled cell is of the index's classes: {', '.join(index.classes)}")
+    bundles = encoders_of(index, encoder_folder, spares=spares)
+    diameter = index.manifest["provenance"].get("cell_diameter_um")
+    how = picture_rule(index.image_rule, found.images, found.pixel_size_um, diameter)
+    collected = collect(images, how, start(bundles, device), progress, found.gathering)
+    cells = [replace(cell, class_name=own.get(cell.class_name.casefold(), cell.class_name)) for cell in collected.cells]
+    foreign = Counter(c.class_name for i in found.images for c in i.cells if c.class_name.casefold() not in own)
+    return Target(replace(collected, cells=cells), {} if new_classes else dict(sorted(foreign.items())))
+
+
+def check_kind(index: ReferenceIndex, found: LabelledSet) -> None:
+    """Raises UsageError for frames put to an index of ready-made pictures: they were not made by the same steps."""
+    if not index.image_rule.frame_normalised and (found.pixel_size_um or "annotations" in found.provenance):
+        hint = "give --images without --pixel-size"
+        raise UsageError(f"index {index.name} was built from single-cell images fitted whole", hint=hint)
+
+
+def encoders_of(index: ReferenceIndex, folder: Path, *, spares: bool = False) -> list[EncoderBundle]:
+    """The bundles of an index's encoders. Raises BundleError for one that is missing, or is another one."""
+    wanted = (*index.encoders, *index.spare_encoders) if spares else index.encoders
+    bundles = open_bundles([encoder.name for encoder in wanted], folder)
+    for encoder, bundle in zip(wanted, bundles, strict=True):
+        if encoder.sha256 != bundle.sha256:
+            raise BundleError(
+                f"index {index.name} was built with encoder {encoder.name} {encoder.sha256[:12]}, "
+                f"but the one there is {bundle.sha256[:12]}",
+                where=bundle.folder,
+                hint="build the index again with this encoder, or bring the other one back",
+            )
+    return bundles
+
+
+def repeats(index: ReferenceIndex, collected: Collected) -> I64:
+    """Which reference each cell repeats, (n,) i64, -1 for none: its very picture is in the index.
+
+    Cells that lie on a reference cell but for the encoder's rounding: within 1/1000 of the usual distance.
+    """
+    search = ExactSearch.over(index)
+    near = search.nearest(collected.embeddings, 1)
+    usual = sum(e.scale * mean_distance(index.embeddings[e.name], index.metric) for e in index.encoders)
+    limit = usual**0.5 / 1000 if index.metric == "l2" else usual / 1000
+    return np.where(near.distances[:, 0] <= limit, near.ids[:, 0], -1).astype(np.int64)
+
+
+def _of_classes(images: Sequence[LabelledImage], own: Mapping[str, str]) -> list[LabelledImage]:
+    """The images with only those cells whose class is among `own` (case-folded); images without any are left out."""
+    chosen = [
+        replace(image, cells=tuple(cell for cell in image.cells if cell.class_name.casefold() in own))
+        for image in images
+    ]
+    return [image for image in chosen if image.cells]
