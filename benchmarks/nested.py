@@ -45,7 +45,7 @@ from cellvigil_indexes.tuning.grid import Grid, Subset, power_set  # noqa: E402
 
 DATA = Path(os.environ.get("CELLVIGIL_TEST_DATA", ROOT.parent / "shared" / "data")) / "pbc"
 ENCODERS = ("efficientnet-lite0", "mobilenetv2")
-GRID = Grid(k_min=(3, 5, 10, 20), k_max=(20, 50, 100), threshold=(0.1, 0.2, 0.3, 0.4, 0.6), scaling=("none", "unit"))
+DEPTHS = {"k_min": (3, 5, 10, 20), "k_max": (20, 50, 100), "threshold": (0.1, 0.2, 0.3, 0.4, 0.6)}
 BASELINES = "1-NN,5-NN,20-NN,linear-probe,nmtune,majority"
 CHOSEN = "k-NN, chosen inside"
 
@@ -65,23 +65,24 @@ def inner_folds(bank: Bank, count: int, seed: int) -> list[Split]:
     return folds(bank.labels, units_of(bank.groups, "cell"), count, 1000 + seed, bank.classes)
 
 
-def tuned(index: ReferenceIndex, rows: I64, seed: int, *, inner: int, chosen: list[str], scale: str | None) -> Caller:
+def tuned(
+    index: ReferenceIndex, rows: I64, seed: int, *, inner: int, chosen: list[str], scalings: tuple[str, ...]
+) -> Caller:
     """What `tune` chooses on these cells, calibrated on them too."""
     bank = bank_of(index).rows(rows)
-    grid = GRID if scale is None else Grid(**{**GRID.as_dict(), "scaling": (scale,)})
-    found = choose(bank, grid, inner_folds(bank, inner, seed))
+    found = choose(bank, Grid(**DEPTHS, scaling=scalings), inner_folds(bank, inner, seed))
     s = found.settings
     chosen.append(f"{'+'.join(found.encoders)} {s.k_min}..{s.k_max} {s.threshold:g} {s.reweight} {s.scaling}")
     return certified(index, rows, seed, settings=found.settings, encoders=found.encoders)
 
 
-def knn_chosen_inside(bank: Bank, split: Split, inner: int, seed: int) -> I16:
+def knn_chosen_inside(bank: Bank, split: Split, inner: int, seed: int, scalings: tuple[str, ...]) -> I16:
     """Class ids of the split's held-out cells by plain k-NN: k, encoders and scaling by the same inner folds."""
     training = bank.rows(split.reference)
     scores: Counter[tuple[Subset, str, int]] = Counter()
     for part in inner_folds(training, inner, seed):
         for subset in power_set(tuple(bank.embeddings)):
-            for scaling in SCALINGS:
+            for scaling in scalings:
                 found = neighbours(training, part, subset, scaling)
                 for k in CHOICES:
                     right = voted(found, k, len(bank.classes)) == training.labels[part.validation]
@@ -106,13 +107,19 @@ def macro(right: np.ndarray, labels: I16) -> float:
     return float(np.mean([right[labels == c].mean() for c in np.unique(labels)]))
 
 
-def with_chosen(index: ReferenceIndex, deals: Sequence[Deal], splits: Sequence[Sequence[Split]], inner: int) -> list:
+def with_chosen(
+    index: ReferenceIndex,
+    deals: Sequence[Deal],
+    splits: Sequence[Sequence[Split]],
+    inner: int,
+    scalings: tuple[str, ...],
+) -> list[dict[str, I16]]:
     """The deals' plain calls, and beside them the k-NN that was chosen inside."""
     bank, everything = bank_of(index), []
     for seed, (deal, parts) in enumerate(zip(deals, splits, strict=True)):
         by_row = np.empty(len(bank), dtype=np.int16)
         for split in parts:
-            by_row[split.validation] = knn_chosen_inside(bank, split, inner, seed)
+            by_row[split.validation] = knn_chosen_inside(bank, split, inner, seed, scalings)
         everything.append({CHOSEN: by_row[deal.rows], **deal.plain})
     return everything
 
@@ -143,7 +150,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--inner", type=int, default=5)
-    parser.add_argument("--scale", choices=SCALINGS, help="tune with this scaling only")
+    parser.add_argument("--scalings", default=",".join(SCALINGS), help="that EWC and k-NN may choose among")
     parser.add_argument("--encoders", type=Path, default=ROOT / "encoders")
     parser.add_argument("--index", type=Path, help="an index that was built before, instead of building one")
     options = parser.parse_args()
@@ -154,9 +161,11 @@ def main() -> None:
         index = open_index(options.index) if options.index else built(Path(place), options.encoders)
         began, chosen = time.perf_counter(), []
         splits = split_in_folds(index, k=options.folds, by="cell", seeds=options.seeds)
-        make = partial(tuned, inner=options.inner, chosen=chosen, scale=options.scale)
+        scalings = tuple(options.scalings.split(","))
+        make = partial(tuned, inner=options.inner, chosen=chosen, scalings=scalings)
         deals = dealt(index, splits, named(BASELINES), make)
-        plain = with_chosen(index, deals, splits, options.inner)
+        plain = with_chosen(index, deals, splits, options.inner, scalings)
+        print(f"scalings to choose among: {options.scalings}")
         print(f"{len(index)} cells, {options.folds} outer folds x {options.seeds} seeds; macro accuracy by seed:")
         print(told("EWC, tuned inside", [deal.answers.scores(index.classes).balanced_accuracy for deal in deals]))
         rows = [plain_scores(d.answers.truth, p, index.classes) for d, p in zip(deals, plain, strict=True)]

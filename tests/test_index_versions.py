@@ -105,6 +105,7 @@ def test_what_is_given_together_must_all_be_true(plain, choice, rows):
     ("choice", "told"),
     [
         (Choice(), "which cells"),
+        (Choice([], [], [], []), "which cells"),  # as the command line says it
         (Choice(ids=[20]), "no reference cell 20"),
         (Choice(classes=["zombie"]), "no class 'zombie'"),
         (Choice(images=["nothing*"]), "no reference cell is meant"),

@@ -133,7 +133,7 @@ def stopping_after(steps):
     return tell
 
 
-@pytest.mark.parametrize(("steps", "splits_done"), [(5, 1), (2 * 7, 1), (2 * 7 + 3, 1), (4 * 7 + 9, 2)])
+@pytest.mark.parametrize(("steps", "splits_done"), [(5, 1), (3 * 7, 1), (3 * 7 + 3, 1), (6 * 7 + 9, 2)])
 def test_ctrl_c_keeps_the_best_so_far(steps, splits_done):
     bank = made_up()
     splits = split_in(bank)

@@ -87,7 +87,7 @@ def test_the_choice_becomes_a_new_version_with_its_table(blood, capsys):
     assert new.manifest["search_wanted"] == "exact"
     assert new.manifest["tuning"] == tuning
     assert set(new.embeddings) == set(old.embeddings)
-    assert tuning["trials"] == tuning["trials_planned"] == 7 * 2 * 4 * 2
+    assert tuning["trials"] == tuning["trials_planned"] == 7 * 3 * 4 * 2
     assert len(tuning["runner_ups"]) == 5
     assert tuning["split"] == {"kind": "folds", "by": "cell", "folds": 5, "seeds": 1}
     assert tuning["held_out"]["cells"] == 120
@@ -171,7 +171,11 @@ def test_ctrl_c_writes_the_best_so_far_and_says_so(blood, capsys, monkeypatch):
     tuning = index.manifest["tuning"]
     assert tuning["interrupted"]
     assert tuning["trials"] == 9 * 8 < tuning["trials_planned"]
-    assert f"interrupted: {9 * 8} of {7 * 2 * 8} trials were scored" in text
+    assert f"interrupted: {9 * 8} of {7 * 3 * 8} trials were scored" in text
+    assert "trials were scored, compared on 1 of 5 splits" in text
+    assert (tuning["validation"]["splits"], tuning["validation"]["splits_planned"]) == (1, 5)
+    assert len(tuning["validation"]["scores"]) == 1, "and no NaN, which is no JSON"
+    assert tuning["validation"]["sd"] is None
     assert "held out: no figure, it was interrupted" in text
     assert pq.read_table(index.folder / "trials.parquet").num_rows == 72
 
@@ -280,4 +284,4 @@ def test_choose_is_told_of_every_step():
     bank = made_up(40, 2, (3, 3))
     splits = folds(bank.labels, units_of(bank.groups, "cell"), 2, 0)
     choose(bank, Grid((3,), (9,), (0.3,)), splits, lambda done, total: told.append((done, total)))
-    assert told == [(step, 12) for step in range(1, 13)]
+    assert told == [(step, 18) for step in range(1, 19)]

@@ -31,11 +31,10 @@ def slow_choice(bank, grid, splits):
     scores = {}
     names = list(bank.embeddings)
     for subset in power_set(names):
-        for metric in grid.metric:
-            for scaling in grid.scaling:
-                for vote in grid.votes:
-                    settings = grid.settings((metric, scaling), vote)
-                    scores[subset, settings] = [macro_accuracy(bank, split, subset, settings) for split in splits]
+        for space in grid.spaces:
+            for vote in grid.votes:
+                settings = grid.settings(space, vote)
+                scores[subset, settings] = [macro_accuracy(bank, split, subset, settings) for split in splits]
 
     def rule(trial):
         subset, s = trial

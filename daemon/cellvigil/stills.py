@@ -10,6 +10,7 @@ import tifffile
 
 from cellvigil.data import Array
 from cellvigil.errors import BadFile
+from cellvigil.sources.load import decoding
 
 _HINT = "mend it, or leave it out"
 
@@ -56,9 +57,10 @@ def _raster(path: Path, data: bytes) -> Array:
 
 def _tiff(path: Path) -> Array:
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with decoding(path.name), tifffile.TiffFile(path) as tiff:
             pixels = np.squeeze(tiff.series[0].asarray())
             channels_first = tiff.series[0].axes in ("SYX", "CYX")
-    except (tifffile.TiffFileError, ValueError, IndexError, OSError) as error:
-        raise BadFile("unreadable", f"the TIFF does not open: {error}", where=path, hint=_HINT) from None
+    except (BadFile, OSError) as error:
+        why = error.what if isinstance(error, BadFile) else error
+        raise BadFile("unreadable", f"the TIFF does not open: {why}", where=path, hint=_HINT) from None
     return np.asarray(np.moveaxis(pixels, 0, 2) if channels_first and pixels.ndim == 3 else pixels)

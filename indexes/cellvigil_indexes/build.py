@@ -44,6 +44,7 @@ class Plan:
     provenance: Mapping[str, Any]
     set_aside: float = 0.0  # share of the cells that become no references: certainty is calibrated on them
     replace: bool = False
+    force_storage: bool = False  # half precision even where that changes calls
     gathering: Gathering = field(default_factory=Gathering)  # which of the cells are taken, and what is cached
 
 
@@ -90,7 +91,7 @@ def build(plan: Plan, progress: Progress) -> ReferenceIndex:
             ],
         },
     )
-    write_index(plan.folder, draft, replace=plan.replace)
+    write_index(plan.folder, draft, replace=plan.replace, force_storage=plan.force_storage)
     return open_index(plan.folder)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from cellvigil import decide
 from cellvigil.data import F32, I16, I32, Embeddings
 from cellvigil.neighbours import ExactSearch, Neighbours, mean_distance
+from cellvigil_indexes import discriminant
 from cellvigil_indexes.bank import Bank
 from cellvigil_indexes.settings import IndexSettings
 
@@ -39,9 +40,16 @@ def ewc(reference: Bank, queries: Embeddings, settings: IndexSettings, encoders:
 
 
 def search_over(reference: Bank, settings: IndexSettings, encoders: Sequence[str] | None = None) -> ExactSearch:
-    """Exact search over a bank's cells, scaled as the settings say."""
+    """Exact search over a bank's cells, scaled as the settings say; discriminant axes are fitted on these cells.
+
+    Raises UsageError for discriminant axes of cells that have none, see `discriminant.fit`.
+    """
     names = tuple(encoders or reference.embeddings)
     blocks = [reference.embeddings[name] for name in names]
+    if settings.scaling == "discriminant":
+        axes = [discriminant.fit(block, reference.labels) for block in blocks]
+        along = [each.of(block) for each, block in zip(axes, blocks, strict=True)]
+        return ExactSearch.of(names, along, [1.0] * len(names), projections=axes)
     scales = [scale_of(block, settings) for block in blocks]
     return ExactSearch.of(names, blocks, scales, metric=settings.metric)
 

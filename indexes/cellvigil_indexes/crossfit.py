@@ -1,8 +1,8 @@
-"""Reference cells among the others in axes that were fitted without them: how live cells will lie among them.
+"""Reference cells looked up among the others, as live cells will lie among them: their own group, or part, left out.
 
 Discriminant axes are made to the measure of the cells they are fitted on: with about as many cells as dimensions, those
 lie nearer to each other than cells that come later do. Novelty, calibration and the index's first figure must not be
-taken from that. So the groups are dealt into parts, and each part is looked up among the others by the others' axes.
+taken from that. So groups are dealt into parts, and each part is looked up among the others by the others' axes.
 
 Pure.
 """
@@ -13,10 +13,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellvigil.data import F32, I64
-from cellvigil.neighbours import ExactSearch, Neighbours
-from cellvigil_indexes import discriminant
+from cellvigil.data import I32, I64
+from cellvigil.neighbours import Neighbours
 from cellvigil_indexes.bank import Bank
+from cellvigil_indexes.calling import search_over
+from cellvigil_indexes.settings import IndexSettings
 from cellvigil_indexes.splitting import dealt
 
 PARTS = 10
@@ -26,36 +27,40 @@ with 5 parts to 2, and to 24 if references are looked up in axes that were fitte
 _SEED = 0  # of the parts; always the same
 
 
-def leaving_parts_out(
-    bank: Bank, names: Sequence[str], k: int, rows: I64 | None = None, cuts: Sequence[int] = ()
-) -> Neighbours:
-    """The k nearest references of other parts of every cell (of `rows`, if given), by axes fitted on those parts.
-
-    What `ExactSearch.leaving_out` gives for axes that owe nothing to the cells: ids are rows of the bank, -1 where the
-    other parts have fewer than k cells. Raises UsageError as `discriminant.fit` does.
-    """
-    asked = np.arange(len(bank)) if rows is None else np.asarray(rows)
+def parts_of(bank: Bank) -> I32:
+    """The part of every cell, (N,) i32: whole groups, each class as evenly as can be."""
     _, units = np.unique(bank.groups, return_inverse=True)
-    part = dealt(bank.labels, units.astype(np.int64), [1 / PARTS] * PARTS, _SEED)
-    ids = np.full((len(asked), min(k, len(bank))), -1, dtype=np.int32)
+    return dealt(bank.labels, units.astype(np.int64), [1 / PARTS] * PARTS, _SEED).astype(np.int32)
+
+
+def leaving_groups_out(
+    bank: Bank, names: Sequence[str], settings: IndexSettings, k: int, *, rows: I64, cuts: Sequence[int] = ()
+) -> Neighbours:
+    """The k nearest references of the cells `rows` outside each one's own group, over these encoders.
+
+    For discriminant axes: outside its part. Ids are rows of the bank; -1 behind where others have fewer than k cells.
+    """
+    if settings.scaling == "discriminant":
+        return leaving_parts_out(bank, names, settings, k, rows=rows, cuts=cuts)
+    return search_over(bank, settings, names).leaving_out(bank.groups, k, rows, cuts)
+
+
+def leaving_parts_out(
+    bank: Bank, names: Sequence[str], settings: IndexSettings, k: int, *, rows: I64, cuts: Sequence[int] = ()
+) -> Neighbours:
+    """The same, outside each one's whole part: what an index without that part would have found."""
+    part = parts_of(bank)
+    if settings.scaling != "discriminant":
+        return search_over(bank, settings, names).leaving_out(part, k, rows, cuts)
+    ids = np.full((len(rows), min(k, len(bank))), -1, dtype=np.int32)
     distances = np.full(ids.shape, np.inf, dtype=np.float32)
-    for number in np.unique(part[asked]):
-        here, others = np.flatnonzero(part[asked] == number), np.flatnonzero(part != number)
-        search, queries = _among(bank, names, others, asked[here])
-        near = search.nearest(queries, k, cuts)
+    for number in np.unique(part[rows]):
+        here, others = np.flatnonzero(part[rows] == number), np.flatnonzero(part != number)
+        if len(np.unique(bank.labels[others])) < 2:
+            continue  # one class has no axes; these cells find nobody
+        search = search_over(bank.rows(others), settings, names)
+        near = search.nearest({name: np.asarray(bank.embeddings[name][rows[here]]) for name in names}, k, cuts)
         width = near.ids.shape[1]
         ids[here, :width] = np.where(near.ids >= 0, others[near.ids], -1)
         distances[here, :width] = near.distances
     return Neighbours(ids, distances)
-
-
-def _among(bank: Bank, names: Sequence[str], others: I64, asked: I64) -> tuple[ExactSearch, dict[str, F32]]:
-    """A search over the `others` in their own axes, and the cells `asked` in these; its ids are places in `others`."""
-    blocks, queries = [], {}
-    for name in names:
-        block = bank.embeddings[name]
-        reference = block[others]
-        axes = discriminant.fit(reference, bank.labels[others])
-        blocks.append(axes.of(reference))
-        queries[name] = axes.of(block[asked])
-    return ExactSearch.of(names, blocks, [1.0] * len(names)), queries

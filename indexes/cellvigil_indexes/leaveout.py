@@ -31,7 +31,7 @@ def evaluation(near: Neighbours, bank: Bank, asked: I64, settings: decide.Settin
     `asked` are the rows of the bank that `near` is of. The search goes no deeper than the smallest rest allows. Class
     weights are those of the whole index.
     """
-    depth_there = len(bank) - int(np.bincount(bank.groups).max())
+    depth_there = int((near.ids >= 0).sum(axis=1).min())
     if depth_there < settings.k_min:
         return None
     ids, distances = near.ids[:, :depth_there], near.distances[:, :depth_there]

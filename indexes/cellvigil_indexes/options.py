@@ -15,6 +15,10 @@ from cellvigil_indexes.inputs.stored import read_store
 
 SPLIT_BY = "cells left out together: image, folder, an expression, and of a --store well (default), plate, experiment"
 _SOURCES = ("images", "coco", "frames", "store")
+_OF_INPUT = (
+    *("labels", "channel", "image_root", "only", "exclude", "pixel_size", "limit", "balance", "drop_duplicates"),
+    "skip_bad",
+)  # options that say nothing without a source; what embeds is left out, as scripts set it for every command
 _CACHE = ".cache"  # below the folder of the indexes
 
 
@@ -53,8 +57,13 @@ def add_input(command: argparse.ArgumentParser, *, required: bool) -> None:
 
 
 def has_input(args: argparse.Namespace) -> bool:
-    """Whether labelled cells were given."""
-    return any(getattr(args, source) is not None for source in _SOURCES)
+    """Whether labelled cells were given. Raises UsageError where only options that choose among them were."""
+    if any(getattr(args, source) is not None for source in _SOURCES):
+        return True
+    if idle := [f"--{name.replace('_', '-')}" for name in _OF_INPUT if getattr(args, name)]:
+        what = f"{', '.join(idle)} would change nothing: no labelled cells were given"
+        raise UsageError(what, hint="these go with --images, --coco, --frames or --store")
+    return False
 
 
 def labelled_set(args: argparse.Namespace, *, split_by: str | None) -> LabelledSet:
@@ -98,6 +107,8 @@ def _read(args: argparse.Namespace) -> LabelledSet:
         raise UsageError("--store and --labels go together", hint="--labels says what the store's cells are")
     if args.store and getattr(args, "cell_diameter", None):
         raise UsageError("cells of a --store have their outlines", hint="omit --cell-diameter")
+    if args.image_root and args.coco is None:
+        raise UsageError("--image-root is for the images of a --coco file")
     if args.channel and args.store is None:
         raise UsageError("--channel is for frames of a --store")
     if args.store:

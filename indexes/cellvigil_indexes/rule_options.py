@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from math import isfinite
 
 from cellvigil.data import ClaheRule, ImageRule, IntensityRule
 from cellvigil.errors import UsageError
@@ -41,7 +42,8 @@ def _intensity(text: str) -> IntensityRule:
     except ValueError:
         low, high = 1.0, 0.0
     top = 100.0 if kind == "percentiles" else float("inf")
-    if kind not in ("range", "percentiles") or not low < high or high > top or (kind == "percentiles" and low < 0):
+    wrong = not low < high or not isfinite(high - low) or high > top or (kind == "percentiles" and low < 0)
+    if kind not in ("range", "percentiles") or wrong:
         hint = "write full, range:0:255, range:1.33:1.40 or percentiles:0.1:99.9"
         raise UsageError(f"--intensity {text!r} is no intensity rule", hint=hint)
     return IntensityRule(kind, low, high)

@@ -10,7 +10,7 @@ from cellvigil import decide
 from cellvigil.errors import UsageError
 
 METRICS = ("l2", "canberra")
-SCALINGS = ("none", "unit")
+SCALINGS = ("none", "unit", "discriminant")
 SEARCHES = ("auto", "exact", "hnsw")
 STORAGES = ("float32", "float16")
 
@@ -23,7 +23,7 @@ class IndexSettings:
     k_max: int = 100
     threshold: float = 0.3  # normalised entropy, 0..1
     reweight: bool = True
-    scaling: str = "none"  # "none", or "unit": every encoder's mean distance between reference cells is 1
+    scaling: str = "none"  # "unit": every encoder's mean distance is 1; "discriminant": along axes that part classes
     metric: str = "l2"  # "l2" or "canberra" (0/0 = 0)
     search: str = "auto"  # "exact", "hnsw", or "auto": by size and metric
     storage: str = "float32"  # of the embeddings on disk; "float16" halves them
@@ -38,6 +38,9 @@ class IndexSettings:
         ):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} {getattr(self, name)!r} is none of {', '.join(allowed)}")
+
+        if self.scaling == "discriminant" and self.metric != "l2":
+            raise UsageError("discriminant axes have no Canberra distance", hint="--metric l2, or --scale none or unit")
 
     @property
     def depth(self) -> decide.Settings:

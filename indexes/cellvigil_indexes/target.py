@@ -88,7 +88,8 @@ def repeats(index: ReferenceIndex, collected: Collected) -> I64:
     """
     search = ExactSearch.over(index)
     near = search.nearest(collected.embeddings, 1)
-    usual = sum(e.scale * mean_distance(index.embeddings[e.name], index.metric) for e in index.encoders)
+    blocks = index.projected or index.embeddings
+    usual = sum(e.scale * mean_distance(blocks[e.name], index.metric) for e in index.encoders)
     limit = usual**0.5 / 1000 if index.metric == "l2" else usual / 1000
     return np.where(near.distances[:, 0] <= limit, near.ids[:, 0], -1).astype(np.int64)
 

@@ -65,6 +65,11 @@ def described(index: ReferenceIndex) -> dict[str, Any]:
     }
 
 
+def _distance(metric: str) -> str:
+    """What adds up over encoders."""
+    return "squared distance" if metric == "l2" else "distance"
+
+
 def _counts(index: ReferenceIndex) -> dict[str, int]:
     return dict(zip(index.classes, index.class_counts.tolist(), strict=True))
 
@@ -73,7 +78,7 @@ def warnings(index: ReferenceIndex, shares: Mapping[str, float]) -> list[str]:
     """What a person should know before using the index: what building it told, and what it is now."""
     found = list(index.manifest["provenance"].get("warnings", []))
     found += [
-        f"encoder {name} has {share:.0%} of the squared distance and decides nearly alone; see --scale unit"
+        f"encoder {name} has {share:.0%} of the {_distance(index.metric)} and decides nearly alone; see --scale unit"
         for name, share in shares.items()
         if len(shares) > 1 and share > _DOMINANT
     ]
@@ -82,6 +87,7 @@ def warnings(index: ReferenceIndex, shares: Mapping[str, float]) -> list[str]:
         for name, count in _counts(index).items()
         if count < index.k_min
     ]
+    found += depth_warnings(index)
     found += [
         f"all cells of class {name} are of one group: its novelty and the left-out figures say little"
         for class_id, name in enumerate(index.classes)
@@ -89,6 +95,21 @@ def warnings(index: ReferenceIndex, shares: Mapping[str, float]) -> list[str]:
     ]
     if not index.image_rule.frame_normalised:
         found.append("built from single-cell images fitted whole: not to be compared with live frames")
+    return found
+
+
+def depth_warnings(index: ReferenceIndex) -> list[str]:
+    """What one class only, or fewer cells than neighbours are asked for, makes of the calls."""
+    cells = f"the {len(index)} reference cells"
+    found = []
+    if len(index.classes) == 1:
+        found.append(
+            f"{index.classes[0]} is the only class: every cell is called so, and an accuracy of 1 says nothing"
+        )
+    if index.k_min > len(index):
+        found.append(f"k_min ({index.k_min}) is above {cells}: every cell is called by all of them")
+    elif index.k_max > len(index):
+        found.append(f"k_max ({index.k_max}) is above {cells}: a cell in doubt is called by all of them")
     return found
 
 
@@ -100,7 +121,7 @@ def told_index(summary: Mapping[str, Any]) -> str:
     lines += [f"cells are left out by group: {summary['cell_groups']} groups"]
     lines += [
         f"encoder {e['name']} ({e['sha256'][:12]}), {e['dimension']}-d, "
-        f"{e['distance_share']:.0%} of the squared distance"
+        f"{e['distance_share']:.0%} of the {_distance(summary['metric'])}"
         for e in summary["encoders"]
     ]
     lines += [
@@ -112,7 +133,7 @@ def told_index(summary: Mapping[str, Any]) -> str:
         f"calls: {summary['metric']}, k {summary['k_min']} to {summary['k_max']} until entropy is below "
         f"{summary['threshold']:g}, votes {weighted}, scaling {summary['scaling']}",
         f"search: {summary['search'] or 'exact'}" + (f" ({summary['search_why']})" if summary["search_why"] else ""),
-        _told_evaluation(summary["evaluation"]),
+        _told_evaluation(summary["evaluation"], flatters=tuned_on_own(summary["tuning"])),
         *told_calibration(summary["calibration"], summary["set_aside"]),
         *_told_history(summary),
         "from: "

@@ -6,6 +6,7 @@ indexes/assay.v1/    the first version, untouched; it opens like any other index
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,12 +24,12 @@ def succeed(index: ReferenceIndex, draft: Draft, change: str, *, now: datetime |
     """Write `draft` in the place of `index`, which moves to NAME.v<its version>; open and return the new one.
 
     The new one is written whole under another name first; then two renames put both into place. Between them, for a
-    moment, there is no index of that name; a crash there leaves NAME.v<n> and NAME.next, both whole, and the next
-    change says so. `change` says in a few words what was done ("tuned", "3 cells added").
+    moment, there is no index of that name; a crash there leaves NAME.v<n> and NAME.next, both whole, and whoever
+    opens NAME next is told so. `change` says in a few words what was done ("tuned", "3 cells added").
 
     Raises BundleError if the index is itself a kept old version, or the names that are needed are taken.
     """
-    folder, version = index.folder, version_of(index)
+    folder, version = Path(os.path.abspath(index.folder)), version_of(index)  # noqa: PTH100 - "." too has a name then
     kept = folder.with_name(f"{folder.name}.v{version}")
     fresh = folder.with_name(f"{folder.name}.next")
     if _is_old(folder):

@@ -32,17 +32,19 @@ from cellvigil.bundle.index_manifest import (
     embeddings_file,
     rule_as_dict,
 )
+from cellvigil.bundle.projection import projected_file, write_projection
 from cellvigil.data import F32, I64
 from cellvigil_indexes import leaveout
 from cellvigil_indexes.bank import Bank
 from cellvigil_indexes.calibrating import DEEPEST, calibrate
 from cellvigil_indexes.calling import scale_of, search_over
 from cellvigil_indexes.collected import Collected
+from cellvigil_indexes.crossfit import leaving_groups_out
 from cellvigil_indexes.draft import Draft
 from cellvigil_indexes.searching import graphs, halving
 from cellvigil_indexes.sound import check_sound
 
-ASKED_AT_MOST = 10_000
+ASKED_AT_MOST = 5_000
 """Reference cells that are looked up among the others; of a larger index a sample (seeded), the rest is not asked."""
 
 
@@ -114,14 +116,17 @@ def _members(draft: Draft) -> list[IndexEncoder]:
 def _told_by_the_cells(work: Path, bank: Bank, draft: Draft) -> dict[str, Any]:
     """Look the reference cells up among those of other groups; write their novelty, return what the manifest says."""
     asked = _asked(len(bank))
-    search = search_over(bank, draft.settings, draft.used)
-    near = search.leaving_out(bank.groups, max(draft.settings.k_max, DEEPEST), rows=asked)
+    near = leaving_groups_out(bank, draft.used, draft.settings, max(draft.settings.k_max, DEEPEST), rows=asked)
     novelty: F32 = np.full(len(bank), np.nan, dtype=np.float32)
     novelty[asked] = leaveout.novelty(near, draft.settings.k_min)
     np.save(work / NOVELTY, novelty)
     evaluation = leaveout.evaluation(near, bank, asked, draft.settings.depth)
     aside = None if draft.set_aside is None else draft.set_aside.bank(draft.classes)
-    fitted = calibrate(search, bank, aside, draft.settings.depth, near=near, asked=asked, novelty=novelty)
+    fitted = calibrate(bank, aside, draft.settings, draft.used, near=near, asked=asked, novelty=novelty)
+    search = search_over(bank, draft.settings, draft.used)
+    for name, block, projection in zip(search.names, search.blocks, search.projections, strict=False):
+        write_projection(work, name, projection)
+        np.save(work / projected_file(name), block)
     calibration = calibration_as_dict(fitted)
     return {"evaluation": evaluation, "calibration": calibration, **graphs.prepare(work, search, draft.settings)}
 

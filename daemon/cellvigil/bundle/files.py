@@ -47,12 +47,20 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BundleError(f"no {kind} bundle here: {MANIFEST} is missing", where=folder) from None
+        raise BundleError(
+            f"no {kind} bundle here: {MANIFEST} is missing", where=folder, hint=_cut_off(folder)
+        ) from None
     except (OSError, ValueError) as error:
         raise BundleError(f"the manifest cannot be read: {error}", where=path, hint="make the bundle again") from None
     if not isinstance(manifest, dict) or manifest.get("kind") != kind:
         raise BundleError(f"this is not a {kind} bundle", where=path)
     return manifest
+
+
+def _cut_off(folder: Path) -> str:
+    """What to do where a change of a bundle was cut off between its two renames; see `cellvigil_indexes.versions`."""
+    fresh = folder.parent / f"{folder.name}.next"
+    return f"a change was cut off: rename {fresh.name} to {folder.name}" if (fresh / MANIFEST).is_file() else ""
 
 
 def verify(folder: Path, manifest: Mapping[str, Any], *, memory: Path | None = None) -> None:
@@ -82,10 +90,12 @@ def verify(folder: Path, manifest: Mapping[str, Any], *, memory: Path | None = N
 def written_whole(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     """A temporary folder that becomes `folder` when the block ends well: a reader sees a whole bundle or none.
 
-    Raises BundleError if `folder` exists and `replace` is false.
+    Raises BundleError if `folder` exists and `replace` is false, or is no bundle: that is never taken away.
     """
     if folder.exists() and not replace:
         raise BundleError("there is a bundle of this name already", where=folder, hint="choose another name or --force")
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise BundleError("this is no bundle, and is not replaced", where=folder, hint="choose another name")
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

@@ -32,7 +32,8 @@ def candidates(table: F32, ids: I32, k: int, room: F32) -> tuple[F32, I32]:
     if table.shape[1] <= k:
         return table, np.broadcast_to(ids, table.shape)
     kth = np.partition(table, k - 1, axis=1)[:, k - 1]
-    places = np.flatnonzero(table <= (kth + 2 * room)[:, None])
+    limit = np.minimum(kth + 2 * room, np.finfo(np.float32).max)  # of fewer than k that count, no others are taken
+    places = np.flatnonzero(table <= limit[:, None])
     bounds = np.searchsorted(places, np.arange(len(table) + 1) * table.shape[1])
     counts = np.diff(bounds)
     entries = np.full((len(table), int(counts.max(initial=k))), np.inf, dtype=np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,20 +10,23 @@ import numpy as np
 from cellvigil import decide
 from cellvigil.bundle.calibration import Calibration, ConformalScores
 from cellvigil.data import F32, I64
-from cellvigil.neighbours import ExactSearch, Neighbours
+from cellvigil.neighbours import Neighbours
 from cellvigil_indexes.bank import Bank
-from cellvigil_indexes.calibrating.confidence import confidence, witnessed
+from cellvigil_indexes.calibrating.confidence import confidence, novelty_p_of, witnessed
 from cellvigil_indexes.calibrating.sets import conformal, depth_of
+from cellvigil_indexes.calling import search_over
+from cellvigil_indexes.crossfit import leaving_parts_out
+from cellvigil_indexes.settings import IndexSettings
 
 NOVEL_BELOW = 0.01
 """A novelty p-value below this makes a cell unknown: at most 1 in 100 of the cells that are like the references."""
 
 
 def calibrate(
-    search: ExactSearch,
     bank: Bank,
     aside: Bank | None,
-    settings: decide.Settings,
+    settings: IndexSettings,
+    names: Sequence[str],
     *,
     near: Neighbours,
     asked: I64,
@@ -31,27 +35,28 @@ def calibrate(
     """Fit what can be fitted; what cannot is None, with the reason in `measured`.
 
     Args:
-        search: the references, by the encoders that calls look at.
-        bank: the same as plain arrays.
+        bank: the references.
         aside: cells that are no references, of the same classes; None where none were set aside.
         settings: with which calls will be made.
-        near: (asked, k) the neighbours of the asked references in other groups.
+        names: the encoders that calls look at.
+        near: (asked, k) the neighbours of the asked references in other groups, `DEEPEST` or more where there are.
         asked: rows of the bank.
         novelty: (N,) as in `ReferenceIndex`.
     """
-    probability, told_probability = confidence(
-        witnessed(search, bank, settings, near=near, asked=asked, novelty=novelty)
-    )
+    depth_rule = settings.depth
+    cuts = decide.depths(depth_rule, len(bank))
+    others = leaving_parts_out(bank, names, settings, settings.k_max, rows=asked, cuts=cuts)
+    p_of = novelty_p_of(bank, asked, novelty)
+    probability, told_probability = confidence(witnessed(others, bank, depth_rule, asked=asked, p_of=p_of))
     below, told_novelty = _novel_below(bank, novelty)
     sets: ConformalScores | None = None
     told_sets: dict[str, Any] = {"why_not": "no cells were set aside"}
     if aside is not None:
         depth = depth_of(near, bank, asked)
-        cuts = decide.depths(settings, len(bank))
-        found = search.nearest(aside.embeddings, max(settings.k_max, depth), cuts)
+        found = search_over(bank, settings, names).nearest(aside.embeddings, max(settings.k_max, depth), cuts)
         sets, told_sets = conformal(Neighbours(found.ids[:, :depth], found.distances[:, :depth]), bank, aside)
         if below is not None:
-            told_novelty["set_aside"] = _rejected(found, bank, settings, novelty, below)
+            told_novelty["set_aside"] = _rejected(found, bank, depth_rule, novelty, below)
     measured = {"confidence": told_probability, "conformal": told_sets, "novelty": told_novelty}
     return Calibration(probability, sets, below, measured)
 

@@ -7,6 +7,7 @@ three times another.) Our own; DESIGN.md, "EWC-FAISS".
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,10 @@ import numpy.typing as npt
 from cellvigil import decide
 from cellvigil.bundle.calibration import Confidence
 from cellvigil.data import F32, I16, I32, I64, Bools
-from cellvigil.neighbours import ExactSearch, Neighbours
+from cellvigil.neighbours import Neighbours
 from cellvigil_indexes.bank import Bank
 from cellvigil_indexes.calibrating.logistic import fit
+from cellvigil_indexes.crossfit import parts_of
 from cellvigil_indexes.measures.reliability import reliability
 
 F64 = npt.NDArray[np.float64]
@@ -27,8 +29,11 @@ CELLS, GROUPS = 100, 10
 """The fewest reference cells, and groups of them, that a probability is fitted on."""
 
 _FOLDS = 5
-_LEFT_OUT_IN = 20  # parts, one of which is left out for each call: the rest is nearly the whole index
 _MONOTONE = ("share", "share_log_odds", "novelty_p")  # more of these never lowers the probability
+
+
+NoveltyP = Callable[[I16, Bools], F32]
+"""(classes called (n,), whether they are right (n,)) -> novelty p-values (n,)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,40 +46,43 @@ class Witnessed:
 
 
 def witnessed(
-    search: ExactSearch, bank: Bank, settings: decide.Settings, *, near: Neighbours, asked: I64, novelty: F32
+    others: Neighbours, bank: Bank, settings: decide.Settings, *, asked: I64, p_of: NoveltyP
 ) -> Witnessed | None:
-    """Call the asked rows of a bank by the other folds of its groups; None where these are fewer than k_min.
+    """Call the asked rows of a bank by the other parts of it; None where these are fewer than k_min.
 
-    Folds, not the cell's own group alone: class weights are those of the other folds, and so the same for every cell of
-    one fold. With its own group alone left out, the class sizes would tell which class a cell is of (its own is the
-    smaller one, and would win every tie); with it left in, deep votes would lean against that class.
+    Parts (`crossfit`), not the cell's own group alone: class weights are those of the other parts, and so the same for
+    every cell of one part. With its own group alone left out, the class sizes would tell which class a cell is of (its
+    own is the smaller one, and would win every tie); with it left in, deep votes would lean against that class.
 
-    `search` is over the bank; `near` (asked, k) leaves out the own group; `novelty` (N,) as in `ReferenceIndex`. A
-    cell's own novelty is not among those it is compared to.
+    `others` are the (asked, k) neighbours in other parts; `p_of` gives the novelty p-value of belonging to a class.
     """
-    fold = _folds_of(bank.groups)
-    depth_there = len(bank) - int(np.bincount(fold).max())
-    if depth_there < settings.k_min or near.distances.shape[1] < settings.k_min:
+    there = int((others.ids >= 0).sum(axis=1).min())
+    if there < settings.k_min:
         return None
-    cuts = decide.depths(settings, depth_there)
-    others = search.leaving_out(fold, cuts[-1], rows=asked, cuts=cuts)
-    found = decide.labels_of(others.ids, bank.labels)
-    sizes = _sizes(bank, fold)[fold[asked]] if settings.reweight else np.ones((len(asked), len(bank.classes)), np.int64)
+    found, distances = decide.labels_of(others.ids[:, :there], bank.labels), others.distances[:, :there]
+    part = parts_of(bank)
+    sizes = _sizes(bank, part)[part[asked]] if settings.reweight else np.ones((len(asked), len(bank.classes)), np.int64)
     depth = decide.stop(found, len(bank.classes), settings)
-    best = decide.vote(depth, found, others.distances, sizes)
+    best = decide.vote(depth, found, distances, sizes)
     share = decide.vote_share(depth.counts, sizes)[np.arange(len(asked)), best]
     right = np.asarray(best == bank.labels[asked])
-    p = _novelty_p(near.distances[:, : settings.k_min].mean(axis=1), best, right, novelty, bank)
-    features = decide.features(share, depth.k, p, settings.k_min)
+    features = decide.features(share, depth.k, p_of(best, right), settings.k_min)
     table = np.column_stack([features[name] for name in decide.FEATURES])
     return Witnessed(table, right, np.asarray(bank.groups[asked]))
 
 
-def _novelty_p(scores: F32, best: I16, right: Bools, novelty: F32, bank: Bank) -> F32:
-    """As a live cell's, but for its own novelty, which is among those of its class."""
-    p = decide.novelty_p(scores, best, novelty, bank.labels)
-    known = np.bincount(bank.labels[np.isfinite(novelty)], minlength=len(bank.classes))[best]
-    return np.where(right, (p * (1 + known) - 1) / np.maximum(known, 1), p).astype(np.float32)
+def novelty_p_of(bank: Bank, asked: I64, novelty: F32) -> NoveltyP:
+    """The p-values of the asked references, as a live cell's, but that a cell's own novelty is not among the others.
+
+    `novelty` is (N,), as in `ReferenceIndex`; an asked cell without one has no p-value.
+    """
+
+    def p_of(best: I16, right: Bools) -> F32:
+        p = decide.novelty_p(novelty[asked], best, novelty, bank.labels)
+        known = np.bincount(bank.labels[np.isfinite(novelty)], minlength=len(bank.classes))[best]
+        return np.where(right, (p * (1 + known) - 1) / np.maximum(known, 1), p).astype(np.float32)
+
+    return p_of
 
 
 def confidence(seen: Witnessed | None) -> tuple[Confidence | None, dict[str, Any]]:
@@ -125,15 +133,8 @@ def _out_of_fold(seen: Witnessed) -> dict[str, Any] | None:
     return None if found is None else {"folds": _FOLDS, **found.as_dict()}
 
 
-def _folds_of(groups: I32) -> I32:
-    """(N,) fold of every cell, whole groups, dealt at random with a fixed seed."""
-    names, place = np.unique(groups, return_inverse=True)
-    dealt = np.random.default_rng(1).permutation(len(names)) % min(_LEFT_OUT_IN, len(names))
-    return np.asarray(dealt[place], dtype=np.int32)
-
-
-def _sizes(bank: Bank, fold: I32) -> I64:
-    """Cells of each class outside each fold, (folds, classes)."""
-    table = np.zeros((int(fold.max()) + 1, len(bank.classes)), dtype=np.int64)
-    np.add.at(table, (fold, bank.labels), 1)
+def _sizes(bank: Bank, part: I32) -> I64:
+    """Cells of each class outside each part, (parts, classes)."""
+    table = np.zeros((int(part.max()) + 1, len(bank.classes)), dtype=np.int64)
+    np.add.at(table, (part, bank.labels), 1)
     return np.asarray(bank.class_counts - table, dtype=np.int64)

@@ -34,7 +34,7 @@ def depth_of(near: Neighbours, bank: Bank, asked: I64) -> int:
 
     The shallower one where two are alike; the shallowest, or all there are, where others are fewer.
     """
-    there = min(len(bank) - int(np.bincount(bank.groups).max()), near.ids.shape[1])
+    there = int((near.ids >= 0).sum(axis=1).min())
     depths = [k for k in DEPTHS if k <= there] or [max(there, 1)]
     labels = np.asarray(bank.labels[asked])
     return min(depths, key=lambda k: _mean_size(near, bank, labels, k)) if len(depths) > 1 else depths[0]

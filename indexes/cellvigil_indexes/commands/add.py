@@ -11,13 +11,12 @@ from cellvigil.bundle.index import index_folder, open_index
 from cellvigil.errors import UsageError
 from cellvigil_indexes import telling
 from cellvigil_indexes.build import groups_of
-from cellvigil_indexes.changing import conflicts, with_cells
+from cellvigil_indexes.changing import conflicts, held_already, parted, with_cells
 from cellvigil_indexes.draft import draft_of
 from cellvigil_indexes.options import SPLIT_BY, add_common, add_input, labelled_set, states
 from cellvigil_indexes.progress import counting
-from cellvigil_indexes.setaside import split
 from cellvigil_indexes.target import embed_target, repeats
-from cellvigil_indexes.versions import succeed
+from cellvigil_indexes.versions import history_of, succeed
 
 ABOUT = "add labelled cells to an index: a new version, the old one is kept"
 EXAMPLES = """examples:
@@ -49,26 +48,31 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         new_classes=args.new_classes,
     )
     draft = draft_of(index)
-    repeated = repeats(index, target.collected)
-    if wrong := conflicts(draft.collected.cells, target.collected, repeated):
+    repeated, held = repeats(index, target.collected), held_already(draft, target.collected)
+    wrong = conflicts(draft.collected.cells, target.collected, repeated)
+    if draft.set_aside is not None:
+        wrong += conflicts(draft.set_aside.cells, target.collected, held, "cell set aside")
+    if wrong:
         what = f"{len(wrong)} cells are in the index under another class: {'; '.join(wrong[:3])}"
         raise UsageError(what, hint="mend the labels, or `drop` the wrong ones first")
-    fresh = target.collected.rows(np.flatnonzero(repeated < 0))
+    there = (repeated >= 0) | (held >= 0)
+    fresh = target.collected.rows(np.flatnonzero(~there))
     if not len(fresh):
         raise UsageError("every one of these cells is in the index already")
     new = list(dict.fromkeys(cell.class_name for cell in fresh.cells if cell.class_name not in draft.groups))
-    groups = {**draft.groups, **groups_of(new, args.states)} if new else dict(draft.groups)
-    aside_share = len(draft.set_aside) / (len(draft.set_aside) + len(index)) if draft.set_aside else 0.0
-    kept, aside = split(fresh, tuple(groups), aside_share, k_min=index.k_min)
+    if args.states and not new:
+        raise UsageError("--states is for new classes, and there is none", hint="leave it out, or see --new-classes")
+    groups = {**draft.groups, **groups_of(new, args.states)}
+    kept, aside = parted(draft, fresh, groups, index.k_min)
     after = succeed(index, with_cells(draft, kept, aside, groups), f"{len(fresh)} cells added")
     result = {
         **telling.described(after),
         "added": len(fresh),
         "added_set_aside": len(aside) if aside is not None else 0,
-        "already_there": int(np.count_nonzero(repeated >= 0)),
+        "already_there": int(np.count_nonzero(there)),
         "not_in_index": dict(target.not_in_index),
         "input_warnings": [*found.warnings, *target.collected.warnings],
-        "kept_as": f"{index.name}.v{len(draft.history) + 1}",
+        "kept_as": history_of(after)[-1]["kept_as"],
     }
     return result, _told(result)
 

@@ -59,9 +59,10 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add("--threshold", type=float, help="normalised entropy at which the search stops (default: 0.3)")
     add("--no-reweight", action="store_true", help="do not weight votes by class frequency")
     add("--metric", choices=METRICS, help="distance (default: l2)")
-    add("--scale", choices=SCALINGS, help="unit: every encoder weighs the same (default: none)")
+    add("--scale", choices=SCALINGS, help="see docs/indexes.md (default: none)")
     add("--search", choices=SEARCHES, help="default: auto, by size and metric")
     add("--storage", choices=STORAGES, help="of the vectors on disk (default: float32)")
+    add("--force-storage", action="store_true", help="float16 even if it changes more than 1 call in 200")
     add(
         "--set-aside", type=_part, default=0.1, metavar="SHARE", help="cells kept out, to calibrate certainty (0: none)"
     )
@@ -87,6 +88,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         settings=index_settings(args),
         provenance={**found.provenance, "preset": args.preset},
         set_aside=args.set_aside,
+        force_storage=args.force_storage,
         replace=args.force,
         gathering=found.gathering,
     )

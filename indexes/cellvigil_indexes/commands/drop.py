@@ -11,7 +11,7 @@ from cellvigil_indexes import telling
 from cellvigil_indexes.changing import Choice, chosen, without_cells
 from cellvigil_indexes.draft import draft_of
 from cellvigil_indexes.options import add_common
-from cellvigil_indexes.versions import succeed
+from cellvigil_indexes.versions import history_of, succeed
 
 ABOUT = "take cells out of an index: a new version, the old one is kept"
 EXAMPLES = """examples:
@@ -35,8 +35,9 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Drop the cells, and describe the new version. Raises as `chosen`, `without_cells` and `succeed` do."""
     index = open_index(index_folder(args.name, args.out))
     draft = draft_of(index)
-    rows = chosen(draft.collected.cells, Choice(args.cell, args.classes, args.images, args.groups))
-    smaller = without_cells(draft, rows)
+    choice = Choice(args.cell, args.classes, args.images, args.groups)
+    rows = chosen(draft.collected.cells, choice)
+    smaller = without_cells(draft, rows, choice)
     gone = Counter(draft.collected.cells[row].class_name for row in rows.tolist())
     change = f"{len(rows)} cells dropped"
     after = index if args.dry_run else succeed(index, smaller, change)
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         **telling.described(after),
         "dropped": dict(gone),
         "dropped_classes": [name for name in draft.groups if name not in smaller.groups],
-        "kept_as": None if args.dry_run else f"{index.name}.v{len(draft.history) + 1}",
+        "kept_as": None if args.dry_run else history_of(after)[-1]["kept_as"],
     }
     told = ", ".join(f"{count} {name}" for name, count in gone.items())
     first = f"would drop {told}" if args.dry_run else f"dropped {told}; the former version is {result['kept_as']}"

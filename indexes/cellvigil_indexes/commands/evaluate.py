@@ -20,8 +20,8 @@ from cellvigil_indexes.evaluating.withheld import NOVEL_BELOW, withheld
 from cellvigil_indexes.inputs import leaks
 from cellvigil_indexes.options import add_common, add_input, has_input, labelled_set, share
 from cellvigil_indexes.progress import counted, counting
-from cellvigil_indexes.splitting import Split
-from cellvigil_indexes.telling import crop_rule
+from cellvigil_indexes.splitting import Split, usual_unit
+from cellvigil_indexes.telling import crop_rule, depth_warnings, tuned_on_own
 
 ABOUT = "score an index on labelled cells, beside plain methods on the same vectors"
 EXAMPLES = """examples:
@@ -58,14 +58,27 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         chosen, notes = baselines.usual(len(index))
     else:
         chosen = baselines.named(args.baselines)
+    notes += depth_warnings(index)
     about = {"index": index.name, "sha256": index.sha256, "crop_rule": crop_rule(index.image_rule)}
     if args.split is None and args.folds is None:
         result = about | _on_target(index, args, chosen)
         result["warnings"] += notes
         return result, told_target(result)
-    notes += leaks.within(reference_cells(index), index.thumbnails)
+    notes += [*_flattered(index, args.split_by), *leaks.within(reference_cells(index), index.thumbnails)]
     result = about | _held_out(index, args, chosen) | {"warnings": notes}
     return result, told_held_out(result)
+
+
+def _flattered(index: ReferenceIndex, by: str) -> list[str]:
+    """Why figures of an index's own cells may be better than those of new ones, in words."""
+    found = []
+    if tuned_on_own(index.manifest.get("tuning")):
+        what = "encoders and settings were chosen by `tune` on these very cells: the figures flatter"
+        found.append(f"{what}; its held-out score does not")
+    if by == "cell" and usual_unit(index.cell_groups) == "group":
+        what = "cells of one group are on both sides of a split: the figures flatter"
+        found.append(f"{what}; --split-by group keeps groups whole")
+    return found
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -84,6 +84,8 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     grid = Grid(args.k_min, args.k_max, args.threshold, args.metric, args.reweight, args.scale)
     if args.seeds < 1:
         raise UsageError("--seeds must be 1 or more")
+    if args.trials and not args.trials.absolute().parent.is_dir():  # told now, not after hours of search
+        raise UsageError("there is no such folder", where=args.trials.parent, hint="make it, or name another --trials")
     index = open_index(index_folder(args.name, args.out))
     bank, plan, dropped = _asked(index, args)
     began = time.monotonic()

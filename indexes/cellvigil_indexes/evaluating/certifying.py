@@ -14,13 +14,12 @@ import numpy as np
 
 from cellvigil.bundle.index import ReferenceIndex
 from cellvigil.data import I64
-from cellvigil.decide import Settings
-from cellvigil.neighbours import ExactSearch
 from cellvigil_indexes import setaside
 from cellvigil_indexes.bank import Bank, bank_of
 from cellvigil_indexes.calibrating import calibrate
+from cellvigil_indexes.crossfit import leaving_groups_out
 from cellvigil_indexes.evaluating.parts import part_of
-from cellvigil_indexes.settings import IndexSettings
+from cellvigil_indexes.settings import IndexSettings, settings_of
 
 SHARE = 0.1
 """Of a part's cells, that are set aside where its index has set none aside."""
@@ -58,26 +57,26 @@ def certified(
 
     `settings` and `encoders` default to the index's own. What cannot be fitted is None.
     """
-    part = part_of(index, rows, settings, encoders)
+    how = settings or settings_of(index.manifest)
+    part = part_of(index, rows, how, encoders)
     if aside is not None:
-        whole = _calibrated(part, aside)
+        whole = _calibrated(part, aside, how)
         return Caller(whole, whole if _has_sets(whole) else None)
     taken = setaside.chosen(bank_of(part), SHARE, seed, k_min=part.k_min)
     if not taken.any():
-        return Caller(_calibrated(part, None), None)
-    rest = _calibrated(part_of(index, rows[~taken], settings, encoders), bank_of(part).rows(np.flatnonzero(taken)))
-    return Caller(_calibrated(part, None), rest if _has_sets(rest) else None)
+        return Caller(_calibrated(part, None, how), None)
+    rest = part_of(index, rows[~taken], how, encoders)
+    rest = _calibrated(rest, bank_of(part).rows(np.flatnonzero(taken)), how)
+    return Caller(_calibrated(part, None, how), rest if _has_sets(rest) else None)
 
 
-def _calibrated(part: ReferenceIndex, aside: Bank | None) -> ReferenceIndex:
-    search = ExactSearch.over(part)
+def _calibrated(part: ReferenceIndex, aside: Bank | None, settings: IndexSettings) -> ReferenceIndex:
     asked = np.arange(len(part))
     if len(part) > ASKED_AT_MOST:
         asked = np.sort(np.random.default_rng(0).choice(len(part), ASKED_AT_MOST, replace=False))
-    near = search.leaving_out(part.cell_groups, max(part.k_max, _DEEPEST), asked)
-    found = calibrate(
-        search, bank_of(part), aside, Settings.of(part), near=near, asked=asked, novelty=np.asarray(part.novelty)
-    )
+    bank, names = bank_of(part), [encoder.name for encoder in part.encoders]
+    near = leaving_groups_out(bank, names, settings, max(part.k_max, _DEEPEST), rows=asked)
+    found = calibrate(bank, aside, settings, names, near=near, asked=asked, novelty=np.asarray(part.novelty))
     return replace(part, calibration=found)
 
 

@@ -16,8 +16,10 @@ from cellvigil.data import F32, I64, Calls, Embeddings, frozen_array
 from cellvigil.decide import Rejection, Settings
 from cellvigil.neighbours import ExactSearch
 from cellvigil.pipeline import called
-from cellvigil_indexes import leaveout
+from cellvigil_indexes import discriminant, leaveout
+from cellvigil_indexes.bank import bank_of
 from cellvigil_indexes.calling import scale_of
+from cellvigil_indexes.crossfit import leaving_groups_out
 from cellvigil_indexes.settings import IndexSettings, settings_of
 
 
@@ -34,6 +36,8 @@ def part_of(
     known = {encoder.name: encoder for encoder in (*index.encoders, *index.spare_encoders)}
     chosen = [known[name] for name in encoders] if encoders else list(index.encoders)
     blocks = {encoder.name: frozen_array(index.embeddings[encoder.name][rows]) for encoder in chosen}
+    labels = np.asarray(index.labels[rows])
+    axes = discriminant.fit_all(blocks, labels) if how.scaling == "discriminant" else {}
     part = replace(
         index,
         encoders=tuple(_scaled(encoder, blocks[encoder.name], how) for encoder in chosen),
@@ -46,18 +50,21 @@ def part_of(
         search="exact",
         calibration=None,
         embeddings=blocks,
+        projections=axes,
+        projected={name: frozen_array(each.of(blocks[name])) for name, each in axes.items()},
         norms=None,
-        labels=frozen_array(index.labels[rows]),
+        labels=frozen_array(labels),
         cell_groups=frozen_array(index.cell_groups[rows]),
         novelty=frozen_array(np.full(len(rows), np.nan, dtype=np.float32)),
         thumbnails=index.thumbnails[:0],  # nobody looks at them here
     )
-    return replace(part, novelty=frozen_array(own_novelty(part)))
+    return replace(part, novelty=frozen_array(own_novelty(part, how)))
 
 
-def own_novelty(part: ReferenceIndex) -> F32:
+def own_novelty(part: ReferenceIndex, settings: IndexSettings) -> F32:
     """Each cell's mean distance to its k_min nearest of other groups, (N,) f32; NaN where these are too few."""
-    near = ExactSearch.over(part).leaving_out(part.cell_groups, part.k_min)
+    names = [encoder.name for encoder in part.encoders]
+    near = leaving_groups_out(bank_of(part), names, settings, part.k_min, rows=np.arange(len(part)))
     return leaveout.novelty(near, part.k_min)
 
 

@@ -51,7 +51,7 @@ def read_coco(path: Path, image_root: Path | None = None, *, skip_bad: bool = Fa
             cells = [_cell(note, size, classes[note["category_id"]], entry, faults) for note in notes[number]]
             name = Path(entry["file_name"]).as_posix()
             images.append(LabelledImage(root / name, name, tuple(cell for cell in cells if cell), shape=size))
-        size_um = content.get("info", {}).get("pixel_size_um")
+        size_um = _pixel_size(content.get("info", {}).get("pixel_size_um"))
     except (KeyError, TypeError, AttributeError) as error:
         what = f"the annotation file lacks or garbles {error}"
         raise UsageError(what, where=path, hint="export it again as COCO (object detection)") from None
@@ -61,7 +61,7 @@ def read_coco(path: Path, image_root: Path | None = None, *, skip_bad: bool = Fa
     return LabelledSet(
         images,
         list(dict.fromkeys(classes.values())),
-        float(size_um) if isinstance(size_um, int | float) and size_um > 0 else None,
+        size_um,
         {"annotations": path.name, "annotations_sha256": sha256_of(path), "left_out": faults.counts},
         warnings=left_out,
     )
@@ -81,7 +81,7 @@ def _content(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read the annotation file: {error.strerror}", where=path) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"the annotation file is no JSON: {error}", where=path) from None
     if not isinstance(content, dict):
         raise UsageError("the annotation file holds no COCO object", where=path)
@@ -121,6 +121,12 @@ def _images(
     for number in missing:
         faults.add(f"images that are not in {root} (see --image-root)", good[number]["file_name"])
     return root, {number: entry for number, entry in good.items() if number not in missing}
+
+
+def _pixel_size(value: Any) -> float | None:
+    """Micrometres; None for what is no size."""
+    told = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    return float(value) if told else None
 
 
 def _is_length(value: Any) -> bool:
@@ -164,7 +170,7 @@ def _cell(note: Entry, size: tuple[int, int], class_name: str, image: Entry, fau
             faults.add("outlines that cover no pixel", f"{name}: annotation {note.get('id')}")
             return None
         x, y, w, h = (float(value) for value in note["bbox"])
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, MemoryError) as error:  # no memory: for the size that the file says the image has
         faults.add("outlines or boxes that make no sense", f"{name}: {error}")
         return None
     places = _box((x, y, w, h), size, f"{name}: box {[x, y, w, h]}", faults)

@@ -21,6 +21,7 @@ from cellvigil_indexes.inputs.faults import Faults
 _TEXTS = ("experiment", "plate", "well", "field", "class")
 _NUMBERS = ("timepoint", "cell")
 _OPTIONAL = ("source", "group", "revision")
+_KNOWN = (*_TEXTS, *_NUMBERS, *_OPTIONAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ def read_labels(path: Path, faults: Faults) -> list[Row]:
         what = f"the table of labels has no column {', '.join(missing)}; it has {', '.join(table.column_names[:12])}"
         hint = "export one with `cellvigil table` and add a column `class` (and `group`, if you like)"
         raise UsageError(what, where=path, hint=hint)
+    if twice := sorted(name for name in names if table.column_names.count(name) > 1 and name in _KNOWN):
+        raise UsageError(f"the table of labels has several columns {', '.join(twice)}", where=path, hint="leave one")
     wanted = [name for name in (*_TEXTS, *_NUMBERS, *_OPTIONAL) if name in names]
     columns = [[_text(value) for value in table.column(name).to_pylist()] for name in wanted]
     found: list[Row] = []

@@ -14,7 +14,10 @@ import numpy.typing as npt
 from cellvigil import decide
 from cellvigil.bundle.index import ReferenceIndex
 from cellvigil.data import I64, Bools, Calls
-from cellvigil.neighbours import ExactSearch
+from cellvigil.neighbours import Neighbours
+from cellvigil_indexes.bank import bank_of
+from cellvigil_indexes.crossfit import leaving_groups_out
+from cellvigil_indexes.settings import settings_of
 
 F64 = npt.NDArray[np.float64]
 
@@ -57,13 +60,16 @@ def called_by_others(index: ReferenceIndex, rows: I64) -> OutOfFold | None:
     The search goes no deeper than the smallest rest allows; class weights are those of the whole index. None where
     other groups have fewer than k_min cells.
     """
-    there = len(index) - int(np.bincount(index.cell_groups).max())
-    if there < index.k_min or not len(rows):
+    if not len(rows):
         return None
-    settings = decide.Settings.of(index)
-    wanted = min(decide.neighbours_needed(index, settings), there)
+    settings, names = decide.Settings.of(index), [encoder.name for encoder in index.encoders]
+    wanted = min(decide.neighbours_needed(index, settings), len(index))
     cuts = decide.depths(settings, wanted)
-    near = ExactSearch.over(index).leaving_out(index.cell_groups, wanted, rows, cuts)
+    near = leaving_groups_out(bank_of(index), names, settings_of(index.manifest), wanted, rows=rows, cuts=cuts)
+    there = int((near.ids >= 0).sum(axis=1).min())
+    if there < index.k_min:
+        return None
+    near = Neighbours(near.ids[:, :there], near.distances[:, :there])
     calls = decide.call(near.ids, near.distances, index, settings)
     right = np.asarray(calls.best_ids == index.labels[rows])
     return OutOfFold(rows, calls, near.distances[:, : calls.neighbours.shape[1]].astype(np.float64), right)

@@ -54,6 +54,7 @@ def _settings(found: Findings) -> list[tuple[str, str]]:
     scaling = {
         "none": "encoders' vectors as they come",
         "unit": "each encoder scaled to the same mean distance between reference cells",
+        "discriminant": "along the axes of each encoder that part the classes of the reference cells best",
     }[about["scaling"] or "none"]
     used = " + ".join(f"{e['name']} ({e['dimension']}-d)" for e in about["encoders"])
     spare = ", ".join(f"{e['name']} ({e['dimension']}-d)" for e in about.get("spare_encoders") or [])

@@ -32,7 +32,8 @@ def spaces_of(index: ReferenceIndex, rows: I64) -> tuple[Space, ...]:
 
     Squared L2 over encoders with scales s_e is plain squared L2 over blocks times sqrt(s_e), so the combination is the
     concatenation of those. Canberra does not change with a block's unit: there the blocks stand as they are. Where
-    calls use one encoder, that encoder is the chosen space, and there is no further one.
+    calls use one encoder as it comes, that encoder is the chosen space, and there is no further one. Discriminant axes
+    are a space of their own; the cells that they were fitted on lie better apart along them than new ones will.
     """
     used = [encoder.name for encoder in index.encoders]
     factor = {e.name: np.float32(e.scale**0.5 if index.metric == "l2" else 1.0) for e in index.encoders}
@@ -40,12 +41,14 @@ def spaces_of(index: ReferenceIndex, rows: I64) -> tuple[Space, ...]:
         encoder.name: np.asarray(index.embeddings[encoder.name][rows], dtype=np.float32)
         for encoder in (*index.encoders, *index.spare_encoders)
     }
+    along = {name: np.asarray(block[rows]) for name, block in index.projected.items()}
     singles = [
-        Space(name, block, ((name, slice(0, block.shape[1])),), chosen=used == [name]) for name, block in blocks.items()
+        Space(name, block, ((name, slice(0, block.shape[1])),), chosen=used == [name] and not along)
+        for name, block in blocks.items()
     ]
-    if len(used) == 1:
+    if len(used) == 1 and not along:
         return tuple(singles)
-    ends = np.cumsum([0, *(blocks[name].shape[1] for name in used)]).tolist()
+    parts = [along.get(name, blocks[name]) * factor[name] for name in used]
+    ends = np.cumsum([0, *(part.shape[1] for part in parts)]).tolist()
     places = tuple((name, slice(start, end)) for name, start, end in zip(used, ends[:-1], ends[1:], strict=True))
-    joined = np.concatenate([blocks[name] * factor[name] for name in used], axis=1)
-    return (*singles, Space(COMBINATION, joined, places, chosen=True))
+    return (*singles, Space(COMBINATION, np.concatenate(parts, axis=1), places, chosen=True))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +165,8 @@ def _recall(graph: GraphSearch, exact: ExactSearch, k: int) -> tuple[float, int]
     rows = np.sort(np.random.default_rng(_SEED).choice(cells, min(cells, _ASKED), replace=False))
     queries = {name: np.asarray(b[rows], dtype=np.float32) for name, b in zip(exact.names, exact.blocks, strict=True)}
     width = min(k, cells)
-    found, true = graph.nearest(queries, width).distances, exact.nearest(queries, width, (width,)).distances
+    along = replace(exact, projections=())  # these cells come from the blocks, which are projected already
+    found = replace(graph, exact=along).nearest(queries, width).distances
+    true = along.nearest(queries, width, (width,)).distances
     # The graph's j-th nearest can only be farther than the true one; as many as are not beyond the k-th were found.
     return float(np.mean(found <= true.max(axis=1, keepdims=True) * (1 + 1e-6))), width

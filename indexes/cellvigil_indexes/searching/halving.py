@@ -94,7 +94,11 @@ def agreement(
         raise UsageError(what, hint="use --storage float32")
     single = search_over(bank, settings, encoders)
     blocks = [halves[name] for name in single.names]
-    half = ExactSearch.of(single.names, blocks, single.scales, metric=settings.metric)
+    half = (
+        search_over(replace(bank, embeddings=halves), settings, encoders)
+        if settings.scaling == "discriminant"
+        else ExactSearch.of(single.names, blocks, single.scales, metric=settings.metric)
+    )
     known = replace(bank, groups=groups)
     same = _called(single, known, rows, settings, width) == _called(half, known, rows, settings, width)
     return Agreement(float(np.mean(same)), len(rows), left_out)
@@ -106,7 +110,7 @@ def checked(found: Agreement, *, force: bool = False) -> dict[str, Any]:
         raise UsageError(
             f"in half precision only {100 * found.agreement:.2f} % of {found.cells} cells keep their call "
             f"({100 * AGREEMENT_WANTED:.1f} % are wanted)",
-            hint="use --storage float32, or --force",
+            hint="use --storage float32, or --force-storage",
         )
     return {**asdict(found), "wanted": AGREEMENT_WANTED}
 

@@ -104,7 +104,7 @@ class _Search:
         total = self.done + len(self.splits) * len(self.grid.spaces) * len(subsets)
         for number in range(len(self.splits)):
             for s, (metric, scaling) in enumerate(self.grid.spaces):
-                tables = self.shelf.tables(number, metric, names)
+                tables = self.shelf.tables(number, (metric, scaling), names)
                 for subset in subsets:
                     scored = self.one(number, [tables[name] for name in subset], metric, scaling)
                     self.keep(subset, s, number, scored)

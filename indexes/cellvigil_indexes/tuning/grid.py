@@ -31,7 +31,7 @@ class Grid:
     threshold: tuple[float, ...] = (0.1, 0.2, 0.3, 0.6)
     metric: tuple[str, ...] = ("l2",)
     reweight: tuple[bool, ...] = (True, False)
-    scaling: tuple[str, ...] = ("none", "unit")
+    scaling: tuple[str, ...] = ("none", "unit", "discriminant")
 
     def __post_init__(self) -> None:
         for name, values in asdict(self).items():
@@ -43,8 +43,13 @@ class Grid:
 
     @property
     def spaces(self) -> tuple[tuple[str, str], ...]:
-        """(metric, scaling): what decides distances, and so who is near."""
-        return tuple((metric, scaling) for metric in self.metric for scaling in self.scaling)
+        """(metric, scaling): what decides distances, and so who is near. Discriminant axes are Euclidean only."""
+        return tuple(
+            (metric, scaling)
+            for metric in self.metric
+            for scaling in self.scaling
+            if metric == "l2" or scaling != "discriminant"
+        )
 
     @property
     def votes(self) -> tuple[decide.Settings, ...]:

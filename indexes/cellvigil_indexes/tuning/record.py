@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,12 +21,15 @@ _RUNNER_UPS = 5
 
 def entry(grid: Grid, plan: Plan, tuned: Tuned, checked: Checked, seconds: float) -> dict[str, Any]:
     """The manifest's `tuning`, plain values. `validation` is what was chosen by, `held_out` what to expect."""
+    scored = [round(score, 6) for score in tuned.best.scores if not np.isnan(score)]  # not all, if interrupted
     return {
         "best": tuned.best.as_dict(),
         "validation": {
             "mean": tuned.best.mean,
-            "sd": tuned.best.sd if len(tuned.best.scores) > 1 else None,
-            "scores": [round(score, 6) for score in tuned.best.scores],
+            "sd": tuned.best.sd if len(scored) > 1 else None,
+            "scores": scored,
+            "splits": tuned.splits,
+            "splits_planned": len(plan.splits),
             "how": plan.chosen_on,
         },
         "held_out": checked.as_dict(),
@@ -68,11 +72,12 @@ def write_trials(tuned: Tuned, path: Path) -> None:
 def told(result: Mapping[str, Any]) -> str:
     """The result of `tune` as text."""
     tuning = result["tuning"]
+    best, validation, held = tuning["best"], tuning["validation"], tuning["held_out"]
     lines = []
     if tuning["interrupted"]:
         tried = f"{tuning['trials']} of {tuning['trials_planned']} trials were scored"
-        lines.append(f"interrupted: {tried}, and the best of these was taken")
-    best, validation, held = tuning["best"], tuning["validation"], tuning["held_out"]
+        over = f"compared on {validation['splits']} of {validation['splits_planned']} splits"
+        lines.append(f"interrupted: {tried}, {over}, and the best of these was taken")
     lines += [
         f"index {result['index']}: best of {tuning['trials']} trials in {tuning['seconds']:.1f} s ({tuning['search']})",
         f"  encoders: {' + '.join(best['encoders'])}",

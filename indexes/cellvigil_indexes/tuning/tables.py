@@ -16,6 +16,7 @@ import numpy as np
 
 from cellvigil.data import F32, I64
 from cellvigil.neighbours import distance_table
+from cellvigil_indexes import discriminant
 from cellvigil_indexes.bank import Bank
 from cellvigil_indexes.calling import scale_of
 from cellvigil_indexes.settings import IndexSettings
@@ -44,32 +45,37 @@ class Shelf:
         self.bank, self.splits, self.room, self.threads = bank, splits, room, threads
         self._kept: dict[tuple[int, str, str], Table] = {}
 
-    def tables(self, split: int, metric: str, names: Sequence[str]) -> dict[str, Table]:
-        """The tables of these encoders for one split, made where they are not kept."""
+    def tables(self, split: int, space: tuple[str, str], names: Sequence[str]) -> dict[str, Table]:
+        """The tables of these encoders for one split in a space (metric, scaling), made where they are not kept."""
+        metric, scaling = space
+        kind = scaling if scaling == "discriminant" else metric  # scaling "unit" is a factor on the same distances
         for name in names:
-            key = (split, metric, name)
+            key = (split, kind, name)
             if key not in self._kept:
-                self._make_room(split, metric)
-                self._kept[key] = _table(self.bank, self.splits[split], name, metric, self.threads)
-        return {name: self._kept[split, metric, name] for name in names}
+                self._make_room(split, kind)
+                self._kept[key] = _table(self.bank, self.splits[split], name, kind, self.threads)
+        return {name: self._kept[split, kind, name] for name in names}
 
-    def _make_room(self, split: int, metric: str) -> None:
+    def _make_room(self, split: int, kind: str) -> None:
         part = self.splits[split]
         needed = 4 * len(part.validation) * len(part.reference)
-        for key in [key for key in self._kept if key[:2] != (split, metric)]:
+        for key in [key for key in self._kept if key[:2] != (split, kind)]:
             if sum(table.distances.nbytes for table in self._kept.values()) + needed <= self.room:
                 return
             del self._kept[key]
 
 
-def _table(bank: Bank, split: Split, name: str, metric: str, threads: Executor) -> Table:
+def _table(bank: Bank, split: Split, name: str, kind: str, threads: Executor) -> Table:
     block = bank.embeddings[name]
     queries = np.ascontiguousarray(block[split.validation], dtype=np.float32)
     references = np.ascontiguousarray(block[split.reference], dtype=np.float32)
-    unit = np.float32(scale_of(references, IndexSettings(scaling="unit", metric=metric)))
-    if metric == "l2":
+    if kind == "discriminant":
+        axes = discriminant.fit(references, bank.labels[split.reference])
+        return Table(squared_l2(axes.of(queries), axes.of(references), threads), np.float32(1))
+    unit = np.float32(scale_of(references, IndexSettings(scaling="unit", metric=kind)))
+    if kind == "l2":
         return Table(squared_l2(queries, references, threads), unit)
-    return Table(distance_table(queries, references, metric), unit)
+    return Table(distance_table(queries, references, kind), unit)
 
 
 def squared_l2(queries: F32, references: F32, threads: Executor) -> F32:
