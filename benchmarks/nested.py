@@ -27,8 +27,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / part) for part in ("daemon", "export", "indexes")]
 
-from cellvigil.bundle.index import ReferenceIndex, open_index  # noqa: E402 - found through the path set above
+from cellvigil.bundle.files import MANIFEST  # noqa: E402 - found through the path set above
+from cellvigil.bundle.index import ReferenceIndex, open_index  # noqa: E402
 from cellvigil.data import I16, I64  # noqa: E402
+from cellvigil_export.cli import main as export  # noqa: E402
 from cellvigil_indexes.bank import Bank, bank_of  # noqa: E402
 from cellvigil_indexes.baselines import named  # noqa: E402
 from cellvigil_indexes.baselines.neighbours import CHOICES, shares  # noqa: E402
@@ -57,8 +59,18 @@ def built(folder: Path, encoders: Path) -> ReferenceIndex:
     words += ["--encoders", encoders, "--out", folder, "--device", "cpu"]
     with contextlib.redirect_stdout(io.StringIO()):
         if index_command([str(word) for word in words]):
-            raise SystemExit("the index could not be built; export both encoders first")
+            raise SystemExit("the index could not be built")
     return open_index(folder / "pbc")
+
+
+def with_encoders(folder: Path, place: str) -> Path:
+    """The folder, if both encoders are in it; else one in `place`, where they are exported."""
+    if all((folder / name / MANIFEST).is_file() for name in ENCODERS):
+        return folder
+    for name in ENCODERS:
+        if export(["run", name, "--out", f"{place}/encoders"]):
+            raise SystemExit(f"{name} could not be exported")
+    return Path(place) / "encoders"
 
 
 def inner_folds(bank: Bank, count: int, seed: int) -> list[Split]:
@@ -158,7 +170,9 @@ def main() -> None:
         print(f"skipped: no {DATA}; set CELLVIGIL_TEST_DATA")
         return
     with tempfile.TemporaryDirectory() as place:
-        index = open_index(options.index) if options.index else built(Path(place), options.encoders)
+        index = (
+            open_index(options.index) if options.index else built(Path(place), with_encoders(options.encoders, place))
+        )
         began, chosen = time.perf_counter(), []
         splits = split_in_folds(index, k=options.folds, by="cell", seeds=options.seeds)
         scalings = tuple(options.scalings.split(","))

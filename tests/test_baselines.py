@@ -89,6 +89,23 @@ def test_k_is_chosen_on_the_training_cells_alone():
     assert (chosen == truth).mean() > 0.97 > (knn(1)(vectors, labels, vectors, 2, 0).argmax(axis=1) == truth).mean()
 
 
+def test_a_chosen_k_is_not_taken_in_by_cells_of_one_group():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(rng.integers(0, CLASSES, 60), 8).astype(np.int16)
+    groups = np.repeat(np.arange(60), 8).astype(np.int32)
+    middles = 1.2 * np.eye(CLASSES, 6)[labels[::8]] + rng.normal(size=(60, 6))
+    vectors = (middles.repeat(8, axis=0) + 0.15 * rng.normal(size=(480, 6))).astype(np.float32)
+    truth = rng.integers(0, CLASSES, 400)
+    queries = (1.2 * np.eye(CLASSES, 6)[truth] + rng.normal(size=(400, 6))).astype(np.float32)
+
+    def right(groups):
+        return np.mean(knn_chosen(vectors, labels, queries, CLASSES, 0, groups=groups).argmax(axis=1) == truth)
+
+    assert right(groups) > right(None) + 0.05
+    assert right(np.zeros(480, dtype=np.int32)) == right(None)
+    assert right(np.arange(480, dtype=np.int32)) == right(None)
+
+
 def test_majority_is_the_training_frequency():
     vectors, _ = clouds(each=2)
     found = majority(vectors, np.array([0, 1, 1, 1, 2, 2], dtype=np.int16), vectors[:2], 4, 0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import cv2
@@ -244,6 +246,18 @@ def test_classify_says_so_too(tmp_path, capsys):
     words = ("classify", tmp_path / "cell.png", "--index", "later", "--indexes", tmp_path / "indexes")
     assert cellvigil([str(word) for word in words]) == 1
     assert "update cellvigil" in capsys.readouterr().err
+
+
+# A reader that has seen enough
+
+
+def test_a_pipe_that_closes_early_is_no_error(tmp_path):
+    write_plain_index(tmp_path / "plain")
+    words = [sys.executable, "-m", "cellvigil_indexes", "show", str(tmp_path / "plain")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (0, "")
 
 
 def newer(folder):

@@ -186,6 +186,7 @@ def test_ctrl_c_writes_the_best_so_far_and_says_so(blood, capsys, monkeypatch):
         (("--k-min", "9", "--k-max", "5"), "no k_min"),
         (("--k-min", "three"), "no list such as 3,10"),
         (("--metric", "cosine"), "none of l2, canberra"),
+        (("--metric", "canberra", "--scale", "discriminant"), "discriminant axes have no Canberra distance"),
         (("--reweight", "maybe"), "none of on, off"),
         (("--threshold", "2"), "threshold 2.0 must lie between 0 and 1"),
         (("--folds", "1"), "1 folds are no folds"),

@@ -151,10 +151,13 @@ def _outline(scaled: normalize.AnalysisImage, shape: tuple[int, ...], middle: tu
 
 
 def _how(paths: Sequence[Path], index: ReferenceIndex, pixel_size_um: float | None) -> _How:
-    """Settle the intensity range over these images, as `cellvigil-index build` does over its own."""
+    """Settle the intensity range: that of the index's pictures, else percentiles over these images."""
     rule = index.image_rule
     intensity = None
-    if rule.intensity.kind != "full":
+    known = index.manifest["provenance"].get("intensity_range")
+    if known is not None:
+        intensity = (float(known[0]), float(known[1]))
+    elif rule.intensity.kind != "full":
         sample = paths[:: -(-len(paths) // _SAMPLED)] if rule.intensity.kind == "percentiles" else []
         planes = [normalize.plane_of(_frame(read_image(path), 1.0), "") for path in sample]
         intensity = normalize.intensity_range(planes, rule.intensity)

@@ -58,6 +58,9 @@ def build(plan: Plan, progress: Progress) -> ReferenceIndex:
         raise BundleError(
             "there is an index of this name already", where=plan.folder, hint="choose another, or --force"
         )
+    if former := sorted(path.name for path in plan.folder.parent.glob(f"{plan.folder.name}.v[0-9]*")):
+        what = f"former versions of this index are kept: {', '.join(former)}"
+        raise BundleError(what, where=plan.folder, hint="move them away with it, or choose another name")
     counts = Counter(cell.class_name for image in plan.images for cell in image.cells)
     classes = [name for name in plan.classes if counts[name]]
     if not classes:
@@ -84,6 +87,7 @@ def build(plan: Plan, progress: Progress) -> ReferenceIndex:
             **plan.provenance,
             "source_pixel_size_um": plan.pixel_size_um,
             "cell_diameter_um": how.outlines.cell_diameter_um if how.outlines else None,
+            "intensity_range": how.ranges.get(""),  # raw values of all its pictures that became 0 and 255
             "warnings": [
                 *plan.provenance.get("warnings", []),
                 *collected.warnings,

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cellvigil import decide
 from cellvigil.data import I32, I64
 from cellvigil.neighbours import Neighbours
 from cellvigil_indexes.bank import Bank
@@ -31,6 +32,19 @@ def parts_of(bank: Bank) -> I32:
     """The part of every cell, (N,) i32: whole groups, each class as evenly as can be."""
     _, units = np.unique(bank.groups, return_inverse=True)
     return dealt(bank.labels, units.astype(np.int64), [1 / PARTS] * PARTS, _SEED).astype(np.int32)
+
+
+def sizes_outside(bank: Bank, rows: I64) -> I64:
+    """Cells of each class outside the part of each of these cells, (len(rows), classes): what weighs their votes.
+
+    The same for every cell of a part, so it does not tell which class a cell is of. With its own group alone left out
+    it would: its class would be the smaller one, and win every tie; with nothing left out, deep votes would lean
+    against that class.
+    """
+    part = parts_of(bank)
+    table = np.zeros((int(part.max()) + 1, len(bank.classes)), dtype=np.int64)
+    np.add.at(table, (part, bank.labels), 1)
+    return np.asarray((bank.class_counts - table)[part[rows]], dtype=np.int64)
 
 
 def leaving_groups_out(
@@ -64,3 +78,9 @@ def leaving_parts_out(
         ids[here, :width] = np.where(near.ids >= 0, others[near.ids], -1)
         distances[here, :width] = near.distances
     return Neighbours(ids, distances)
+
+
+def parted_neighbours(bank: Bank, names: Sequence[str], settings: IndexSettings, rows: I64) -> Neighbours:
+    """What calls of these cells by the other parts rest on: k_max neighbours, exact at every depth."""
+    cuts = decide.depths(settings.depth, len(bank))
+    return leaving_parts_out(bank, names, settings, settings.k_max, rows=rows, cuts=cuts)

@@ -32,6 +32,7 @@ class Draft:
     tuning: Mapping[str, Any] | None = None  # what `tune` found, and how
     trials: Path | None = None  # its table of trials, to be kept in the bundle
     history: Sequence[Mapping[str, Any]] = ()  # one entry a former version, the first one first
+    storage_check: Mapping[str, Any] | None = None  # of vectors that were stored in half precision before
     change: str = "built"  # what made this version of the one before
 
     @property
@@ -57,6 +58,7 @@ def draft_of(index: ReferenceIndex) -> Draft:
         tuning=manifest.get("tuning"),
         trials=trials if trials.is_file() else None,
         history=manifest.get("history", []),
+        storage_check=manifest.get("storage_check"),
         change=manifest.get("change", "built"),
     )
 

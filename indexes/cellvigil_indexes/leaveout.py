@@ -14,6 +14,7 @@ from cellvigil import decide
 from cellvigil.data import F32, I64
 from cellvigil.neighbours import Neighbours
 from cellvigil_indexes.bank import Bank
+from cellvigil_indexes.crossfit import sizes_outside
 from cellvigil_indexes.evaluating.scoring import score
 
 
@@ -25,20 +26,21 @@ def novelty(near: Neighbours, k_min: int) -> F32:
     return np.where(np.isfinite(means), means, np.nan).astype(np.float32)
 
 
-def evaluation(near: Neighbours, bank: Bank, asked: I64, settings: decide.Settings) -> dict[str, Any] | None:
-    """The method's figures when cells are called by the cells of other groups; None where these are too few.
+def evaluation(others: Neighbours, bank: Bank, asked: I64, settings: decide.Settings) -> dict[str, Any] | None:
+    """The method's figures when cells are called by the other parts of the bank; None where these are too few.
 
-    `asked` are the rows of the bank that `near` is of. The search goes no deeper than the smallest rest allows. Class
-    weights are those of the whole index.
+    `others` are the neighbours of the `asked` rows in other parts, as `crossfit.leaving_parts_out` gives them. The
+    search goes no deeper than the smallest rest allows.
     """
-    depth_there = int((near.ids >= 0).sum(axis=1).min())
+    depth_there = int((others.ids >= 0).sum(axis=1).min())
     if depth_there < settings.k_min:
         return None
-    ids, distances = near.ids[:, :depth_there], near.distances[:, :depth_there]
+    ids, distances = others.ids[:, :depth_there], others.distances[:, :depth_there]
     found = np.asarray(bank.labels[ids], dtype=np.int64)
-    sizes = bank.class_counts if settings.reweight else np.ones(len(bank.classes), dtype=np.int64)
+    sizes = sizes_outside(bank, asked) if settings.reweight else np.ones((len(asked), len(bank.classes)), np.int64)
     best = decide.vote(decide.stop(found, len(bank.classes), settings), found, distances, sizes)
     scores = score([bank.classes[i] for i in bank.labels[asked]], [bank.classes[i] for i in best], bank.classes)
     kept = ("n", "balanced_accuracy", "macro_precision", "weighted_f1", "accuracy", "confusion")
     whole = scores.as_dict()
-    return {"how": "every cell called by the cells of other groups", **{name: whole[name] for name in kept}}
+    which = "every cell" if len(asked) == len(bank) else f"{len(asked)} of {len(bank)} cells, every class among them,"
+    return {"how": f"{which} called by the other nine tenths", **{name: whole[name] for name in kept}}

@@ -168,7 +168,13 @@ def _told_history(summary: Mapping[str, Any]) -> list[str]:
     return [f"version {summary['version']} ({summary['change']}); before it: {former}"]
 
 
-def _told_evaluation(evaluation: Mapping[str, Any] | None) -> str:
+def tuned_on_own(tuning: Mapping[str, Any] | None) -> bool:
+    """Whether an index's settings were chosen on its own cells, so that figures of these flatter."""
+    return tuning is not None and tuning.get("split", {}).get("kind") != "separate"
+
+
+def _told_evaluation(evaluation: Mapping[str, Any] | None, *, flatters: bool) -> str:
     if evaluation is None:
         return "other groups have too few cells to call a cell by them"
-    return f"balanced accuracy {evaluation['balanced_accuracy']:.3f}, {evaluation['how']}"
+    how = f"{evaluation['how']}; `tune` chose on these very cells, so it flatters" if flatters else evaluation["how"]
+    return f"balanced accuracy {evaluation['balanced_accuracy']:.3f}, {how}"

@@ -33,19 +33,17 @@ from cellvigil.bundle.index_manifest import (
     rule_as_dict,
 )
 from cellvigil.bundle.projection import projected_file, write_projection
-from cellvigil.data import F32, I64
+from cellvigil.data import F32
 from cellvigil_indexes import leaveout
 from cellvigil_indexes.bank import Bank
 from cellvigil_indexes.calibrating import DEEPEST, calibrate
 from cellvigil_indexes.calling import scale_of, search_over
 from cellvigil_indexes.collected import Collected
-from cellvigil_indexes.crossfit import leaving_groups_out
+from cellvigil_indexes.crossfit import leaving_groups_out, parted_neighbours
 from cellvigil_indexes.draft import Draft
+from cellvigil_indexes.sampling import ASKED_AT_MOST, sampled
 from cellvigil_indexes.searching import graphs, halving
 from cellvigil_indexes.sound import check_sound
-
-ASKED_AT_MOST = 5_000
-"""Reference cells that are looked up among the others; of a larger index a sample (seeded), the rest is not asked."""
 
 
 def write_index(
@@ -79,7 +77,7 @@ def write_index(
         "image_rule": rule_as_dict(draft.image_rule),
         **settings,
         "search_wanted": settings["search"],
-        "storage_check": storage_check,
+        "storage_check": storage_check or draft.storage_check,
         "provenance": {"cellvigil": cellvigil.__version__, **draft.provenance},
         "tuning": draft.tuning,
         "history": list(draft.history),
@@ -115,26 +113,21 @@ def _members(draft: Draft) -> list[IndexEncoder]:
 
 def _told_by_the_cells(work: Path, bank: Bank, draft: Draft) -> dict[str, Any]:
     """Look the reference cells up among those of other groups; write their novelty, return what the manifest says."""
-    asked = _asked(len(bank))
+    asked = sampled(bank.labels, ASKED_AT_MOST)
     near = leaving_groups_out(bank, draft.used, draft.settings, max(draft.settings.k_max, DEEPEST), rows=asked)
     novelty: F32 = np.full(len(bank), np.nan, dtype=np.float32)
     novelty[asked] = leaveout.novelty(near, draft.settings.k_min)
     np.save(work / NOVELTY, novelty)
-    evaluation = leaveout.evaluation(near, bank, asked, draft.settings.depth)
+    others = parted_neighbours(bank, draft.used, draft.settings, asked)
+    evaluation = leaveout.evaluation(others, bank, asked, draft.settings.depth)
     aside = None if draft.set_aside is None else draft.set_aside.bank(draft.classes)
-    fitted = calibrate(bank, aside, draft.settings, draft.used, near=near, asked=asked, novelty=novelty)
+    fitted = calibrate(bank, aside, draft.settings, draft.used, near=near, others=others, asked=asked, novelty=novelty)
     search = search_over(bank, draft.settings, draft.used)
     for name, block, projection in zip(search.names, search.blocks, search.projections, strict=False):
         write_projection(work, name, projection)
         np.save(work / projected_file(name), block)
     calibration = calibration_as_dict(fitted)
     return {"evaluation": evaluation, "calibration": calibration, **graphs.prepare(work, search, draft.settings)}
-
-
-def _asked(cells: int) -> I64:
-    if cells <= ASKED_AT_MOST:
-        return np.arange(cells)
-    return np.sort(np.random.default_rng(0).choice(cells, ASKED_AT_MOST, replace=False))
 
 
 def _write_cells(work: Path, collected: Collected, bank: Bank, encoders: Sequence[str]) -> None:

@@ -121,6 +121,8 @@ def _indexed(places: Places, annotations: Path) -> None:
         "18",
         "--k-max",
         "24",
+        "--scale",
+        "discriminant",
         "--encoders",
         str(places.out / "encoders"),
         "--out",
@@ -153,6 +155,7 @@ def _configure(places: Places, assay: Assay, port: int) -> None:
                 "interval_s": assay.minutes * 60,
                 "scan_interval_s": 0.3,
                 "index": "demo",
+                "same_device_as_index": True,
             }
         ],
         "metrics": {"port": port},

@@ -98,7 +98,7 @@ class GraphSearch:
             ids[rows], distances[rows] = self._ranked(part, self._proposed(part, k), k)
         short = np.flatnonzero(ids[:, -1] < 0)
         if short.size:
-            again = {name: query[short] for name, query in zip(self.exact.names, queries, strict=True)}
+            again = {name: embeddings[name][short] for name in self.exact.names}  # as they came: not yet projected
             whole = self.exact.nearest(again, k, cuts)
             ids[short], distances[short] = whole.ids, whole.distances
         return Neighbours(ids, distances)

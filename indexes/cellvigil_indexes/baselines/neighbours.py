@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cellvigil.data import F32, I16, I64, Array, frozen_array
+from cellvigil.data import F32, I16, I32, I64, Array, frozen_array
 from cellvigil.neighbours import ExactSearch
 
 CHOICES = (1, 3, 5, 7, 10, 15, 20, 30, 50)
@@ -30,17 +30,21 @@ def knn(k: int) -> Callable[[F32, I16, F32, int, int], F32]:
     return vote
 
 
-def knn_chosen(vectors: F32, labels: I16, queries: F32, classes: int, seed: int) -> F32:
+def knn_chosen(vectors: F32, labels: I16, queries: F32, classes: int, seed: int, *, groups: I32 | None = None) -> F32:
     """The plain vote of the k nearest, k of CHOICES by macro accuracy when each training cell is left out.
 
-    What an adaptive depth has to be held against: neither has looked at the queries. Ties go to the smaller k.
+    What an adaptive depth has to be held against: neither has looked at the queries. Ties go to the smaller k. With
+    `groups` (N,) each cell's whole group is left out (of a single one each cell): for queries of other groups, which
+    are less like the nearest.
     """
     cells = len(vectors)
-    depth = min(max(CHOICES), cells - 1)
+    own = frozen_array(np.arange(cells), dtype=np.int32)
+    if groups is not None and len(np.unique(groups)) > 1:
+        own = frozen_array(np.unique(groups, return_inverse=True)[1], dtype=np.int32)
+    depth = min(max(CHOICES), cells - int(np.bincount(own).max(initial=0)))
     if depth < 1:
         return majority(vectors, labels, queries, classes, seed)
     search = ExactSearch.of(("all",), [vectors], [1.0])
-    own = frozen_array(np.arange(cells), dtype=np.int32)
     found = labels[search.leaving_out(own, depth).ids]
     best = max((k for k in CHOICES if k <= depth), key=lambda k: (_macro(found[:, :k], labels, classes), -k))
     return knn(best)(vectors, labels, queries, classes, seed)

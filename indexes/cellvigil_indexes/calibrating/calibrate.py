@@ -15,7 +15,6 @@ from cellvigil_indexes.bank import Bank
 from cellvigil_indexes.calibrating.confidence import confidence, novelty_p_of, witnessed
 from cellvigil_indexes.calibrating.sets import conformal, depth_of
 from cellvigil_indexes.calling import search_over
-from cellvigil_indexes.crossfit import leaving_parts_out
 from cellvigil_indexes.settings import IndexSettings
 
 NOVEL_BELOW = 0.01
@@ -29,6 +28,7 @@ def calibrate(
     names: Sequence[str],
     *,
     near: Neighbours,
+    others: Neighbours,
     asked: I64,
     novelty: F32,
 ) -> Calibration:
@@ -40,12 +40,11 @@ def calibrate(
         settings: with which calls will be made.
         names: the encoders that calls look at.
         near: (asked, k) the neighbours of the asked references in other groups, `DEEPEST` or more where there are.
+        others: (asked, k_max) their neighbours in other parts, see `crossfit.leaving_parts_out`.
         asked: rows of the bank.
         novelty: (N,) as in `ReferenceIndex`.
     """
     depth_rule = settings.depth
-    cuts = decide.depths(depth_rule, len(bank))
-    others = leaving_parts_out(bank, names, settings, settings.k_max, rows=asked, cuts=cuts)
     p_of = novelty_p_of(bank, asked, novelty)
     probability, told_probability = confidence(witnessed(others, bank, depth_rule, asked=asked, p_of=p_of))
     below, told_novelty = _novel_below(bank, novelty)
@@ -53,6 +52,7 @@ def calibrate(
     told_sets: dict[str, Any] = {"why_not": "no cells were set aside"}
     if aside is not None:
         depth = depth_of(near, bank, asked)
+        cuts = decide.depths(depth_rule, len(bank))
         found = search_over(bank, settings, names).nearest(aside.embeddings, max(settings.k_max, depth), cuts)
         sets, told_sets = conformal(Neighbours(found.ids[:, :depth], found.distances[:, :depth]), bank, aside)
         if below is not None:

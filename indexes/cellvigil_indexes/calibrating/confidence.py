@@ -20,7 +20,7 @@ from cellvigil.data import F32, I16, I32, I64, Bools
 from cellvigil.neighbours import Neighbours
 from cellvigil_indexes.bank import Bank
 from cellvigil_indexes.calibrating.logistic import fit
-from cellvigil_indexes.crossfit import parts_of
+from cellvigil_indexes.crossfit import sizes_outside
 from cellvigil_indexes.measures.reliability import reliability
 
 F64 = npt.NDArray[np.float64]
@@ -50,18 +50,13 @@ def witnessed(
 ) -> Witnessed | None:
     """Call the asked rows of a bank by the other parts of it; None where these are fewer than k_min.
 
-    Parts (`crossfit`), not the cell's own group alone: class weights are those of the other parts, and so the same for
-    every cell of one part. With its own group alone left out, the class sizes would tell which class a cell is of (its
-    own is the smaller one, and would win every tie); with it left in, deep votes would lean against that class.
-
     `others` are the (asked, k) neighbours in other parts; `p_of` gives the novelty p-value of belonging to a class.
     """
     there = int((others.ids >= 0).sum(axis=1).min())
     if there < settings.k_min:
         return None
     found, distances = decide.labels_of(others.ids[:, :there], bank.labels), others.distances[:, :there]
-    part = parts_of(bank)
-    sizes = _sizes(bank, part)[part[asked]] if settings.reweight else np.ones((len(asked), len(bank.classes)), np.int64)
+    sizes = sizes_outside(bank, asked) if settings.reweight else np.ones((len(asked), len(bank.classes)), np.int64)
     depth = decide.stop(found, len(bank.classes), settings)
     best = decide.vote(depth, found, distances, sizes)
     share = decide.vote_share(depth.counts, sizes)[np.arange(len(asked)), best]
@@ -131,10 +126,3 @@ def _out_of_fold(seen: Witnessed) -> dict[str, Any] | None:
     there = np.isfinite(probability)
     found = reliability(probability[there], seen.right[there])
     return None if found is None else {"folds": _FOLDS, **found.as_dict()}
-
-
-def _sizes(bank: Bank, part: I32) -> I64:
-    """Cells of each class outside each part, (parts, classes)."""
-    table = np.zeros((int(part.max()) + 1, len(bank.classes)), dtype=np.int64)
-    np.add.at(table, (part, bank.labels), 1)
-    return np.asarray(bank.class_counts - table, dtype=np.int64)

@@ -17,15 +17,13 @@ from cellvigil.data import I64
 from cellvigil_indexes import setaside
 from cellvigil_indexes.bank import Bank, bank_of
 from cellvigil_indexes.calibrating import calibrate
-from cellvigil_indexes.crossfit import leaving_groups_out
+from cellvigil_indexes.crossfit import leaving_groups_out, parted_neighbours
 from cellvigil_indexes.evaluating.parts import part_of
+from cellvigil_indexes.sampling import ASKED_AT_MOST, sampled
 from cellvigil_indexes.settings import IndexSettings, settings_of
 
 SHARE = 0.1
 """Of a part's cells, that are set aside where its index has set none aside."""
-
-ASKED_AT_MOST = 10_000
-"""Reference cells that the probability is fitted on; of more a sample, as `writing` takes one."""
 
 _DEEPEST = 30  # neighbours that a conformal set looks at, at most
 
@@ -71,12 +69,12 @@ def certified(
 
 
 def _calibrated(part: ReferenceIndex, aside: Bank | None, settings: IndexSettings) -> ReferenceIndex:
-    asked = np.arange(len(part))
-    if len(part) > ASKED_AT_MOST:
-        asked = np.sort(np.random.default_rng(0).choice(len(part), ASKED_AT_MOST, replace=False))
+    asked = sampled(part.labels, ASKED_AT_MOST)
     bank, names = bank_of(part), [encoder.name for encoder in part.encoders]
     near = leaving_groups_out(bank, names, settings, max(part.k_max, _DEEPEST), rows=asked)
-    found = calibrate(bank, aside, settings, names, near=near, asked=asked, novelty=np.asarray(part.novelty))
+    others = parted_neighbours(bank, names, settings, asked)
+    novelty = np.asarray(part.novelty)
+    found = calibrate(bank, aside, settings, names, near=near, others=others, asked=asked, novelty=novelty)
     return replace(part, calibration=found)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from cellvigil.data import F32, I16, I64, Embeddings, frozen_array
 from cellvigil.decide import Rejection
 from cellvigil.errors import UsageError
 from cellvigil_indexes.baselines import Baseline
+from cellvigil_indexes.baselines.neighbours import knn_chosen
 from cellvigil_indexes.calling import scale_of
 from cellvigil_indexes.evaluating.answers import Answers, answers_of, joined
 from cellvigil_indexes.evaluating.certifying import Caller, plain
@@ -118,15 +120,29 @@ def _called(
     calls = call(caller.index, queries, rejection)
     sets = None if caller.sets is None else call(caller.sets, queries).conformal_set
     truth = frozen_array(index.labels[asked])
-    return Deal(asked, answers_of(calls, truth, sets), plain_calls(index, split.reference, queries, baselines, seed))
+    whole = not np.isin(index.cell_groups[asked], index.cell_groups[split.reference]).any()
+    plain = plain_calls(index, split.reference, queries, baselines, seed, of_other_groups=whole)
+    return Deal(asked, answers_of(calls, truth, sets), plain)
 
 
 def plain_calls(
-    index: ReferenceIndex, rows: I64, queries: Embeddings, baselines: Mapping[str, Baseline], seed: int = 0
+    index: ReferenceIndex,
+    rows: I64,
+    queries: Embeddings,
+    baselines: Mapping[str, Baseline],
+    seed: int = 0,
+    *,
+    of_other_groups: bool = True,
 ) -> dict[str, I16]:
-    """What each baseline, fitted on these rows, calls the queries: class ids (n,) by name."""
+    """What each baseline, fitted on these rows, calls the queries: class ids (n,) by name.
+
+    `of_other_groups`: no query is of a group that the rows have, so k-NN chooses its k without groups, too.
+    """
     if not baselines:
         return {}
+    if of_other_groups:
+        left_out = partial(knn_chosen, groups=index.cell_groups[rows])
+        baselines = {name: left_out if method is knn_chosen else method for name, method in baselines.items()}
     fit, asked = vectors_of(index, rows, queries)
     labels, classes = np.asarray(index.labels[rows]), len(index.classes)
     return {

@@ -20,6 +20,7 @@ from cellvigil_indexes import discriminant, leaveout
 from cellvigil_indexes.bank import bank_of
 from cellvigil_indexes.calling import scale_of
 from cellvigil_indexes.crossfit import leaving_groups_out
+from cellvigil_indexes.sampling import ASKED_AT_MOST, sampled
 from cellvigil_indexes.settings import IndexSettings, settings_of
 
 
@@ -62,10 +63,13 @@ def part_of(
 
 
 def own_novelty(part: ReferenceIndex, settings: IndexSettings) -> F32:
-    """Each cell's mean distance to its k_min nearest of other groups, (N,) f32; NaN where these are too few."""
+    """Each cell's mean distance to its k_min nearest of other groups, (N,) f32; NaN where too few, or not asked."""
     names = [encoder.name for encoder in part.encoders]
-    near = leaving_groups_out(bank_of(part), names, settings, part.k_min, rows=np.arange(len(part)))
-    return leaveout.novelty(near, part.k_min)
+    asked = sampled(part.labels, ASKED_AT_MOST)
+    near = leaving_groups_out(bank_of(part), names, settings, part.k_min, rows=asked)
+    novelty = np.full(len(part), np.nan, dtype=np.float32)
+    novelty[asked] = leaveout.novelty(near, part.k_min)
+    return novelty
 
 
 def call(index: ReferenceIndex, embeddings: Embeddings, rejection: Rejection | None = None) -> Calls:

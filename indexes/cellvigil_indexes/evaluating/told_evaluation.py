@@ -61,7 +61,9 @@ def _told_classes(result: Mapping[str, Any]) -> list[str]:
 
 def _told_certainty(result: Mapping[str, Any]) -> list[str]:
     found = result["certainty"]
-    lines = _told_reliability(found["reliability"], result["calibration_error"])
+    seeds = result.get("seeds", 1)
+    lines = [f"how far certainty holds, by the calls of the first of {seeds} seeds:"] if seeds > 1 else []
+    lines += _told_reliability(found["reliability"], result["calibration_error"])
     ours, papers = found["probability"], found["papers"]
     there = {name: one for name, one in (("probability", ours), ("papers' C = 1 - H", papers)) if one is not None}
     if there:

@@ -68,7 +68,7 @@ def _sorted_into_classes(root: Path, option: str, faults: Faults) -> tuple[list[
         (path, spelled[folder.name])
         for folder in folders
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
     ]
     if not files:
         hint = f"{option} takes a folder with one folder a class, holding {', '.join(IMAGE_SUFFIXES)}"

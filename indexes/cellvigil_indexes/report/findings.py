@@ -19,11 +19,11 @@ from cellvigil_indexes.report.alignment import alignments, gaussian_kernel
 from cellvigil_indexes.report.outoffold import OutOfFold, called_by_others
 from cellvigil_indexes.report.principal import block_shares, components, dimension_for
 from cellvigil_indexes.report.projection import Method, method_for, project
-from cellvigil_indexes.report.sample import sampled
 from cellvigil_indexes.report.similarity import PCA_DIMENSIONS, ClassSimilarity, class_similarity
 from cellvigil_indexes.report.spaces import Space, spaces_of
 from cellvigil_indexes.report.trials import Trials, trials_of
 from cellvigil_indexes.report.typical import Shown, shown
+from cellvigil_indexes.sampling import sampled
 from cellvigil_indexes.threads import one_thread
 
 F64 = npt.NDArray[np.float64]

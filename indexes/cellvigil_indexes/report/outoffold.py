@@ -1,4 +1,4 @@
-"""Every sampled reference cell called by the cells of other groups: calls that can be right or wrong. Pure.
+"""Every sampled reference cell called by the cells of other parts: calls that can be right or wrong. Pure.
 
 The papers' certainty C = (1 - H) x 100 % (Frontiers in Oncology 2025, section 3.3) stands beside what is ours: the vote
 share, and the calibrated probability of being right where the index has one.
@@ -6,7 +6,7 @@ share, and the calibrated probability of being right where the index has one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,8 @@ import numpy.typing as npt
 from cellvigil import decide
 from cellvigil.bundle.index import ReferenceIndex
 from cellvigil.data import I64, Bools, Calls
-from cellvigil.neighbours import Neighbours
 from cellvigil_indexes.bank import bank_of
-from cellvigil_indexes.crossfit import leaving_groups_out
+from cellvigil_indexes.crossfit import leaving_parts_out, parts_of
 from cellvigil_indexes.settings import settings_of
 
 F64 = npt.NDArray[np.float64]
@@ -27,7 +26,7 @@ ASKED_AT_MOST = 3_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutOfFold:
-    """What m reference cells were called by the cells of other groups. Row i of everything is cell rows[i]."""
+    """What m reference cells were called by the cells of other parts. Row i of everything is cell rows[i]."""
 
     rows: I64  # (m,) rows of the index
     calls: Calls
@@ -55,21 +54,39 @@ class OutOfFold:
 
 
 def called_by_others(index: ReferenceIndex, rows: I64) -> OutOfFold | None:
-    """Call these cells by the cells of other groups, with all that the index's calibration adds.
+    """Call these cells by the other parts of the index, with all that the index's calibration adds.
 
-    The search goes no deeper than the smallest rest allows; class weights are those of the whole index. None where
-    other groups have fewer than k_min cells.
+    Each as an index without its part would call it (`crossfit`), no deeper than the smallest rest allows. None where
+    other parts have fewer than k_min cells.
     """
     if not len(rows):
         return None
-    settings, names = decide.Settings.of(index), [encoder.name for encoder in index.encoders]
+    settings, names, bank = decide.Settings.of(index), [encoder.name for encoder in index.encoders], bank_of(index)
     wanted = min(decide.neighbours_needed(index, settings), len(index))
     cuts = decide.depths(settings, wanted)
-    near = leaving_groups_out(bank_of(index), names, settings_of(index.manifest), wanted, rows=rows, cuts=cuts)
+    near = leaving_parts_out(bank, names, settings_of(index.manifest), wanted, rows=rows, cuts=cuts)
     there = int((near.ids >= 0).sum(axis=1).min())
     if there < index.k_min:
         return None
-    near = Neighbours(near.ids[:, :there], near.distances[:, :there])
-    calls = decide.call(near.ids, near.distances, index, settings)
+    ids, distances, part = near.ids[:, :there], near.distances[:, :there], parts_of(bank)
+    found, order = [], []
+    for number in np.unique(part[rows]):
+        here, others = np.flatnonzero(part[rows] == number), np.flatnonzero(part != number)
+        rest = replace(index, labels=bank.labels[others], novelty=index.novelty[others])
+        calls = decide.call(np.searchsorted(others, ids[here]).astype(np.int32), distances[here], rest, settings)
+        found.append(replace(calls, neighbours=np.where(calls.neighbours < 0, -1, others[calls.neighbours])))
+        order.append(here)
+    calls = _joined(found, np.argsort(np.concatenate(order)))
     right = np.asarray(calls.best_ids == index.labels[rows])
-    return OutOfFold(rows, calls, near.distances[:, : calls.neighbours.shape[1]].astype(np.float64), right)
+    return OutOfFold(rows, calls, distances[:, : calls.neighbours.shape[1]].astype(np.float64), right)
+
+
+def _joined(parts: list[Calls], order: I64) -> Calls:
+    """The parts' calls one behind the other, put into this order."""
+    arrays = {
+        field.name: np.concatenate([getattr(part, field.name) for part in parts])[order]
+        for field in fields(Calls)
+        if field.name not in ("unknown_reason", "bundle_sha256")
+    }
+    reasons = [reason for part in parts for reason in part.unknown_reason]
+    return Calls(**arrays, unknown_reason=tuple(reasons[i] for i in order), bundle_sha256=parts[0].bundle_sha256)

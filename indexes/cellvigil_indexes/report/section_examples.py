@@ -50,7 +50,7 @@ def _example(found: Findings, called: OutOfFold, i: int) -> Html:
     told = tag("dl", *(joined(tag("dt", term), tag("dd", value)) for term, value in facts))
     near = [
         _near(found, int(cell), float(away))
-        for cell, away in zip(called.calls.neighbours[i], called.distances[i], strict=True)
+        for cell, away in zip(called.calls.neighbours[i], called.distances[i], strict=False)  # fewer in a small index
         if cell >= 0
     ]
     title = tag("span", {"right": "right", "wrong": "wrong"}[mark], class_=f"mark {mark}")

@@ -39,6 +39,10 @@ class Grid:
                 raise UsageError(f"{name} must list one or more different values, not {values}")
         if not self.votes:
             raise UsageError(f"no k_min of {self.k_min} is at most a k_max of {self.k_max}")
+        if not self.spaces:
+            raise UsageError(
+                "discriminant axes have no Canberra distance", hint="add --metric l2, or --scale none or unit"
+            )
         _ = [self.settings(space, vote) for space in self.spaces for vote in self.votes]  # raises for a wrong value
 
     @property

@@ -52,7 +52,7 @@ def shares_plan(bank: Bank, by: str, seeds: int, shares: Sequence[float] = SHARE
     Raises UsageError for shares that are none, or as `train_validation` does.
     """
     train, validation, test = shares
-    if min(train, validation) <= 0 or test < 0 or abs(train + validation + test - 1) > 1e-9:
+    if min(train, validation) <= 0 or test < 0 or not abs(train + validation + test - 1) <= 1e-9:
         raise UsageError(f"shares {train:g}, {validation:g} and {test:g} must add up to 1", hint="90/9/1 as published")
     units = units_of(bank.groups, by)
     kept_back = held_out(bank.labels, units, test, 0) if test else np.zeros(0, dtype=np.int64)

@@ -6,8 +6,11 @@ import numpy as np
 
 from cellvigil.data import I16, I64
 
-KEPT_A_CLASS = 20
-"""Cells of a rare class that a sample keeps (all, where it has fewer), so that its figures mean something."""
+KEPT_A_CLASS = 200
+"""Cells of a rare class that a sample keeps (all, where it has fewer), so that its p-values can be small."""
+
+ASKED_AT_MOST = 5_000
+"""Reference cells that are looked up among the others; the rest of a larger index is not asked."""
 
 
 def sampled(labels: I16, at_most: int, seed: int = 0) -> I64:
