@@ -183,10 +183,11 @@ class ExactSearch:
         span = max(1, _TABLE // len(own))
         for start in range(0, len(self), span):
             rows = slice(start, min(start + span, len(self)))
-            table = self._table(queries, own, rows)
+            table = self._table(queries, rows)
             if forbidden is not None:
                 table[forbidden[0][:, None] == forbidden[1][rows][None, :]] = np.inf
-            here = ranking.candidates(table, np.arange(rows.start, rows.stop, dtype=np.int32), k, room)
+            entries, ids = ranking.candidates(table, np.arange(rows.start, rows.stop, dtype=np.int32), k, room)
+            here = entries + own[:, None], ids
             if start:
                 both = np.hstack([kept[0], here[0]]), np.hstack([kept[1], here[1]])
                 here = ranking.candidates(*both, k, room)
@@ -210,15 +211,22 @@ class ExactSearch:
         steps = 16 + math.sqrt(sum(block.shape[1] for block in self.blocks)) / 2
         return steps * np.finfo(np.float32).eps * (own + self.norms.max()), own
 
-    def _table(self, queries: list[F32], own: F32, rows: slice) -> F32:
-        """Scaled distances (L2: squared, rounded as a matrix product rounds) to these references, (n, rows)."""
-        table = np.add(own[:, None], self.norms[None, rows])
-        for query, block, scale in zip(queries, self.blocks, self.scales, strict=True):
-            if self.metric == "l2":
+    def _table(self, queries: list[F32], rows: slice) -> F32:
+        """Scaled distances to these references, (n, rows); L2: squared, less the queries' own squared lengths.
+
+        L2 is rounded as a matrix product rounds. One buffer, filled by the first encoder's product.
+        """
+        table = np.empty((len(queries[0]), rows.stop - rows.start), dtype=np.float32)
+        for number, (query, block, scale) in enumerate(zip(queries, self.blocks, self.scales, strict=True)):
+            if self.metric == "l2" and number == 0:
+                tables.fill_with_products(table, np.float32(-2 * scale) * query, block[rows])
+            elif self.metric == "l2":
                 tables.subtract_products(table, np.float32(2 * scale) * query, block[rows])
+            elif number == 0:
+                table[:] = np.float32(scale) * canberra_table(query, block[rows])
             else:
                 table += np.float32(scale) * canberra_table(query, block[rows])
-        return table
+        return np.add(table, self.norms[None, rows], out=table)
 
     def _joined(self, parts: list[tuple[F32, I32]], k: int) -> Neighbours:
         nobody = np.zeros((0, min(k, len(self))), dtype=np.float32)

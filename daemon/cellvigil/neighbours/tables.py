@@ -47,6 +47,12 @@ def distance_table(queries: F32, references: F32, metric: str = "l2") -> F32:
     return np.maximum(table, 0, out=table)
 
 
+def fill_with_products(table: F32, queries: F32, references: F32) -> None:
+    """Fill a table (n, N) with queries (n, d) times references (N, d) transposed, a block at a time."""
+    for start, block in float_blocks(references, max(1, _FLOATS // max(1, len(queries)))):
+        np.matmul(queries, block.T, out=table[:, start : start + len(block)])
+
+
 def subtract_products(table: F32, queries: F32, references: F32) -> None:
     """Subtract queries (n, d) times references (N, d) transposed from a table (n, N), a block at a time."""
     rows = max(1, _FLOATS // max(1, len(queries)))
