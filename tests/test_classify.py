@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -120,3 +122,14 @@ def test_the_page_shows_every_witness_and_runs_nothing(house, classify, tmp_path
     assert "a&lt;b&gt;&amp;.png" in text
     assert "<b>&.png" not in text
     assert "default-src 'none'" in text
+
+
+def test_a_reader_that_stops_early_is_no_error(house, lite0):
+    words = [sys.executable, "-m", "cellvigil", "classify", house / "cells" / "live" / "0.png", "--index", "whole"]
+    where = ["--indexes", house / "indexes", "--encoders", lite0.parent, "--device", "cpu"]
+    process = subprocess.Popen([str(w) for w in (*words, *where)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    said = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0
+    assert "Traceback" not in said

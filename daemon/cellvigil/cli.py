@@ -28,10 +28,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands.add_all(parser.add_subparsers(required=True, metavar="COMMAND"))
     args = parser.parse_args(argv)
     try:
-        return int(args.run(args))
+        code = int(args.run(args))
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough; Python would complain once more when it closes stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except CellvigilError as error:
         print(f"cellvigil: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("cellvigil: stopped", file=sys.stderr)
         return 130
+    return code

@@ -59,7 +59,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add("--threshold", type=float, help="normalised entropy at which the search stops (default: 0.3)")
     add("--no-reweight", action="store_true", help="do not weight votes by class frequency")
     add("--metric", choices=METRICS, help="distance (default: l2)")
-    add("--scale", choices=SCALINGS, help="see docs/indexes.md (default: none)")
+    add(
+        "--scale",
+        choices=SCALINGS,
+        help="vectors as they come, encoders alike, or along axes that part the classes (default: none)",
+    )
     add("--search", choices=SEARCHES, help="default: auto, by size and metric")
     add("--storage", choices=STORAGES, help="of the vectors on disk (default: float32)")
     add("--force-storage", action="store_true", help="float16 even if it changes more than 1 call in 200")

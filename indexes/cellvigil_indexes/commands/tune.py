@@ -63,7 +63,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help="l2,canberra: both, in twice the time (default: l2)",
     )
     add("--reweight", type=_several(_on_or_off), default=_GRID.reweight, metavar="on,off", help="default: on,off")
-    add("--scale", type=_several(_one_of(SCALINGS)), default=_GRID.scaling, metavar="S,...", help="default: none,unit")
+    add("--scale", type=_several(_one_of(SCALINGS)), default=_GRID.scaling, metavar="S,...", help="default: all three")
     add("--encoder", action="append", metavar="E", help="try only these; again for more (default: all that it keeps)")
     how = command.add_mutually_exclusive_group()
     how.add_argument(
