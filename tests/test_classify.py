@@ -58,6 +58,7 @@ def test_a_reference_cell_is_its_own_nearest(house, classify):
     cells = reference_cells(open_index(house / "indexes" / "whole"))
     assert (answer["label"], first["class_name"], first["distance"]) == ("dead", "dead", pytest.approx(0, abs=1e-3))
     assert cells[first["cell"]].class_name == "dead"
+    assert answer["reference"] == first["cell"]
     assert len(answer["nearest"]) == 3
     distances = [each["distance"] for each in answer["nearest"]]
     assert distances == sorted(distances)

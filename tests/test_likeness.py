@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellvigil.data import ImageRule, IntensityRule
-from cellvigil_indexes.inputs import likeness
+from cellvigil_indexes.inputs import leaks, likeness
 from cellvigil_indexes.inputs.coco import read_coco
 from cellvigil_indexes.inputs.folders import read_folders
 from cellvigil_indexes.inputs.pictures import picture_rule, pictures
@@ -129,3 +129,9 @@ def test_no_two_real_blood_cells_are_copies(real_images):
     names, made = real_cells(found, rule, None)
     assert len(names) == 457
     assert len(likeness.copies(made)) == 0
+
+
+def test_too_many_cells_to_compare_is_not_none_found(monkeypatch):
+    monkeypatch.setattr(leaks, "_MOST", 5)
+    pictures = np.zeros((4, 64, 64, 1), np.uint8)
+    assert leaks.between(pictures, pictures) is None

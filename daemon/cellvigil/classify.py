@@ -56,6 +56,7 @@ class Answer:
     vote_share: dict[str, float]  # by class, weighted
     novelty_p: float | None  # of belonging to `best`; None where the index cannot say
     nearest: tuple[Witness, ...]
+    reference: int | None = None  # the reference cell whose very picture this is: its call says nothing new
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for `--json`: everything but the pictures."""
@@ -70,7 +71,8 @@ def told(answer: Answer) -> str:
     sure = "" if answer.probability is None else f", probability {answer.probability:.2f}"
     why = f" ({answer.unknown_reason}; would be {answer.best})" if answer.unknown_reason else ""
     near = ", ".join(f"{each.class_name} {each.cell}" for each in answer.nearest)
-    return f"{answer.image}: {answer.label}{why}{sure}, C {answer.certainty:.0f} %, k {answer.k}; nearest: {near}"
+    same = "" if answer.reference is None else f"; this very picture is reference cell {answer.reference}"
+    return f"{answer.image}: {answer.label}{why}{sure}, C {answer.certainty:.0f} %, k {answer.k}; nearest: {near}{same}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,4 +201,5 @@ def _answer(
         vote_share=dict(zip(index.classes, calls.vote_share[row].tolist(), strict=True)),
         novelty_p=novelty if np.isfinite(novelty) else None,
         nearest=witnesses,
+        reference=next((each.cell for each in witnesses if np.array_equal(each.picture, picture)), None),
     )

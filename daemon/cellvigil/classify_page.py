@@ -49,6 +49,8 @@ def _article(answer: Answer) -> str:
         lines.append("cannot be ruled out: " + (escape(", ".join(answer.possible)) or "no class fits"))
     if answer.novelty_p is not None:
         lines.append(f"as far out as this: {answer.novelty_p:.1%} of the class's own cells")
+    if answer.reference is not None:
+        lines.append(f"this very picture is reference cell {answer.reference}")
     if answer.unknown_reason:
         lines.insert(0, f"would be {escape(answer.best)}, but is {escape(answer.unknown_reason)}")
     told = "".join(f"<p>{line}</p>" for line in lines)

@@ -36,7 +36,7 @@ class Evaluation:
     baselines: Mapping[str, Scores]  # fitted on the index's cells
     not_in_index: Mapping[str, int]  # target classes that the index does not have -> their cells; not scored
     copies: int  # cells of the target whose very picture is in the index: if any, the figures flatter
-    near_copies: int = 0  # and those whose picture is nearly one of the index's
+    near_copies: int | None = 0  # and those whose picture is nearly one of the index's; None: too many to look for
     told: tuple[str, ...] = ()  # what was left out of the target
 
     def warnings(self) -> list[str]:
@@ -46,7 +46,9 @@ class Evaluation:
         ]
         if self.copies:
             found.append(f"{self.copies} of the cells are in the index themselves: the figures flatter")
-        if self.near_copies > self.copies:
+        if self.near_copies is None:
+            found.append("near-copies of reference cells were not looked for: there are too many cells")
+        elif self.near_copies > self.copies:
             found.append(f"{self.near_copies} of the cells are near-copies of reference cells: the figures flatter")
         return [*found, *self.told]
 

@@ -29,9 +29,11 @@ def within(cells: Sequence[ReferenceCell], thumbnails: U8) -> list[str]:
     return told
 
 
-def between(references: U8, targets: U8) -> int:
-    """How many target cells are near-copies of a reference cell, by their thumbnails; 0 if too many to compare."""
-    if len(references) + len(targets) > _MOST or references.shape[3] != targets.shape[3]:
+def between(references: U8, targets: U8) -> int | None:
+    """How many target cells are near-copies of a reference cell, by their thumbnails; None if too many to compare."""
+    if len(references) + len(targets) > _MOST:
+        return None
+    if references.shape[3] != targets.shape[3]:
         return 0
     pairs = likeness.copies(np.concatenate([references, targets]))
     return len(np.unique(pairs[(pairs[:, 0] < len(references)) & (pairs[:, 1] >= len(references)), 1]))
