@@ -168,6 +168,25 @@ def test_parts_that_do_not_fit_make_no_projection(mean: tuple[int, ...], matrix:
         Projection(np.ones(mean, np.float32), np.ones(matrix, np.float32))
 
 
+@pytest.mark.parametrize("cells_there", [24, 90, 129])
+def test_few_cells_have_the_axes_that_the_whole_covariance_gives(cells_there: int) -> None:
+    """Fewer cells than dimensions take a shorter way; it must lead to the same place."""
+    rng = np.random.default_rng(cells_there)
+    labels = np.arange(cells_there, dtype=np.int16) % 3
+    block = (rng.normal(size=(cells_there, 130)) + 2 * rng.normal(size=(3, 130))[labels]).astype(np.float32)
+    means = np.stack([block[labels == c].astype(np.float64).mean(axis=0) for c in range(3)])
+    residual = block - means[labels]
+    spread = residual.T @ residual / cells_there
+    spread = 0.5 * spread + 0.5 * np.trace(spread) / 130 * np.eye(130)
+    wanted = np.linalg.solve(spread, (means - means.mean(axis=0)).T)
+    axes = discriminant.fit(block, labels).matrix
+    assert axes.shape == (130, 2)
+    within = axes.T @ spread @ axes
+    np.testing.assert_allclose(within, np.eye(2), atol=1e-4)
+    left = wanted - axes @ np.linalg.lstsq(axes, wanted, rcond=None)[0]
+    assert np.abs(left).max() < 1e-4 * np.abs(wanted).max()
+
+
 ALONG = IndexSettings(scaling="discriminant")
 
 

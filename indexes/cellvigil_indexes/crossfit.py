@@ -80,7 +80,22 @@ def leaving_parts_out(
     return Neighbours(ids, distances)
 
 
-def parted_neighbours(bank: Bank, names: Sequence[str], settings: IndexSettings, rows: I64) -> Neighbours:
-    """What calls of these cells by the other parts rest on: k_max neighbours, exact at every depth."""
+def grouped_neighbours(
+    bank: Bank, names: Sequence[str], settings: IndexSettings, rows: I64, *, least: int = 0
+) -> Neighbours:
+    """What novelty and conformal depths rest on: k_max neighbours (or `least`) outside each cell's own group."""
+    cuts = decide.depths(settings.depth, len(bank))
+    return leaving_groups_out(bank, names, settings, max(settings.k_max, least), rows=rows, cuts=cuts)
+
+
+def parted_neighbours(
+    bank: Bank, names: Sequence[str], settings: IndexSettings, rows: I64, *, grouped: Neighbours
+) -> Neighbours:
+    """What calls of these cells by the other parts rest on: k_max neighbours or more, exact at every depth.
+
+    `grouped` is what `grouped_neighbours` gave: for discriminant axes that is it already.
+    """
+    if settings.scaling == "discriminant":
+        return grouped
     cuts = decide.depths(settings.depth, len(bank))
     return leaving_parts_out(bank, names, settings, settings.k_max, rows=rows, cuts=cuts)

@@ -47,14 +47,10 @@ def fit(block: Array, labels: I16, *, shrinkage: float = SHRINKAGE) -> Projectio
     if len(classes) < 2:
         raise UsageError("one class alone has no direction that tells it apart", hint="--scale none")
     means = _means(block, members.astype(np.int64), len(classes))
-    spread = _within(block, members.astype(np.int64), means)
-    even = float(np.trace(spread)) / len(spread)
-    if not even > 0:
-        raise UsageError("no class has two cells that differ", hint="more cells a class, or --scale none")
-    spread *= 1.0 - shrinkage
-    spread[np.diag_indices_from(spread)] += shrinkage * even
     centre = means.mean(axis=0)
-    return Projection(centre.astype(np.float32), _axes(spread, means - centre).astype(np.float32))
+    few = len(block) < block.shape[1]
+    spanning = (_by_cells if few else _by_dimensions)(block, members.astype(np.int64), means, shrinkage)
+    return Projection(centre.astype(np.float32), _axes(spanning, means - centre).astype(np.float32))
 
 
 def fit_all(embeddings: Embeddings, labels: I16, *, shrinkage: float = SHRINKAGE) -> dict[str, Projection]:
@@ -86,9 +82,37 @@ def _within(block: Array, members: I64, means: F64) -> F64:
     return np.asarray(total / len(block))
 
 
-def _axes(spread: F64, means: F64) -> F64:
-    """Axes (d, r) with axes.T @ spread @ axes = I that span spread^-1 means; `means` (classes, d) are centred."""
-    spanning = np.linalg.solve(spread, means.T)
+def _by_dimensions(block: Array, members: I64, means: F64, shrinkage: float) -> F64:
+    """S'^-1 times the centred class means, (d, classes), from the covariance itself."""
+    spread = _within(block, members, means)
+    even = _even(float(np.trace(spread)), len(spread))
+    spread *= 1.0 - shrinkage
+    spread[np.diag_indices_from(spread)] += shrinkage * even
+    return np.asarray(np.linalg.solve(spread, (means - means.mean(axis=0)).T))
+
+
+def _by_cells(block: Array, members: I64, means: F64, shrinkage: float) -> F64:
+    """The same where cells are fewer than dimensions: a system of cells instead, by Woodbury's identity.
+
+    S' = b I + w R'R with R (N, d) the cells less their class's mean, b and w the two shares of it.
+    """
+    residual = np.asarray(block, dtype=np.float64) - means[members]
+    b = shrinkage * _even(float(np.einsum("ij,ij->", residual, residual)) / len(block), block.shape[1])
+    w = (1.0 - shrinkage) / len(block)
+    wanted = (means - means.mean(axis=0)).T
+    inner = w * (residual @ residual.T)
+    inner[np.diag_indices_from(inner)] += b
+    return np.asarray((wanted - w * residual.T @ np.linalg.solve(inner, residual @ wanted)) / b)
+
+
+def _even(trace: float, dimensions: int) -> float:
+    if not trace > 0:
+        raise UsageError("no class has two cells that differ", hint="more cells a class, or --scale none")
+    return trace / dimensions
+
+
+def _axes(spanning: F64, means: F64) -> F64:
+    """Axes (d, r) along which a class varies by 1; `spanning` is S'^-1 means.T, `means` (classes, d) are centred."""
     squared, turns = np.linalg.eigh(means @ spanning)  # squared separations, ascending
     squared, turns = squared[:0:-1], turns[:, :0:-1]  # centred means span one direction less
     if not squared[0] > 0:

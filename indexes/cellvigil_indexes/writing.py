@@ -39,7 +39,7 @@ from cellvigil_indexes.bank import Bank
 from cellvigil_indexes.calibrating import DEEPEST, calibrate
 from cellvigil_indexes.calling import scale_of, search_over
 from cellvigil_indexes.collected import Collected
-from cellvigil_indexes.crossfit import leaving_groups_out, parted_neighbours
+from cellvigil_indexes.crossfit import grouped_neighbours, parted_neighbours
 from cellvigil_indexes.draft import Draft
 from cellvigil_indexes.sampling import ASKED_AT_MOST, sampled
 from cellvigil_indexes.searching import graphs, halving
@@ -114,11 +114,11 @@ def _members(draft: Draft) -> list[IndexEncoder]:
 def _told_by_the_cells(work: Path, bank: Bank, draft: Draft) -> dict[str, Any]:
     """Look the reference cells up among those of other groups; write their novelty, return what the manifest says."""
     asked = sampled(bank.labels, ASKED_AT_MOST)
-    near = leaving_groups_out(bank, draft.used, draft.settings, max(draft.settings.k_max, DEEPEST), rows=asked)
+    near = grouped_neighbours(bank, draft.used, draft.settings, asked, least=DEEPEST)
     novelty: F32 = np.full(len(bank), np.nan, dtype=np.float32)
     novelty[asked] = leaveout.novelty(near, draft.settings.k_min)
     np.save(work / NOVELTY, novelty)
-    others = parted_neighbours(bank, draft.used, draft.settings, asked)
+    others = parted_neighbours(bank, draft.used, draft.settings, asked, grouped=near)
     evaluation = leaveout.evaluation(others, bank, asked, draft.settings.depth)
     aside = None if draft.set_aside is None else draft.set_aside.bank(draft.classes)
     fitted = calibrate(bank, aside, draft.settings, draft.used, near=near, others=others, asked=asked, novelty=novelty)

@@ -17,7 +17,7 @@ from cellvigil.data import I64
 from cellvigil_indexes import setaside
 from cellvigil_indexes.bank import Bank, bank_of
 from cellvigil_indexes.calibrating import calibrate
-from cellvigil_indexes.crossfit import leaving_groups_out, parted_neighbours
+from cellvigil_indexes.crossfit import grouped_neighbours, parted_neighbours
 from cellvigil_indexes.evaluating.parts import part_of
 from cellvigil_indexes.sampling import ASKED_AT_MOST, sampled
 from cellvigil_indexes.settings import IndexSettings, settings_of
@@ -71,8 +71,8 @@ def certified(
 def _calibrated(part: ReferenceIndex, aside: Bank | None, settings: IndexSettings) -> ReferenceIndex:
     asked = sampled(part.labels, ASKED_AT_MOST)
     bank, names = bank_of(part), [encoder.name for encoder in part.encoders]
-    near = leaving_groups_out(bank, names, settings, max(part.k_max, _DEEPEST), rows=asked)
-    others = parted_neighbours(bank, names, settings, asked)
+    near = grouped_neighbours(bank, names, settings, asked, least=_DEEPEST)
+    others = parted_neighbours(bank, names, settings, asked, grouped=near)
     novelty = np.asarray(part.novelty)
     found = calibrate(bank, aside, settings, names, near=near, others=others, asked=asked, novelty=novelty)
     return replace(part, calibration=found)
