@@ -37,6 +37,8 @@ def reference(labels, *, classes=2, novelty=None, k_min=3, k_max=100, threshold=
         metric="l2",
         search="exact",
         calibration=calibration,
+        projections={},
+        projected={},
         norms=None,
         embeddings={"e": np.zeros((cells, 1), np.float32)},
         labels=np.asarray(labels, dtype=np.int16),
