@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellvigil.errors import UsageError
-from cellvigil_indexes.report.alignment import alignment, gaussian_kernel
+from cellvigil_indexes.report.alignment import alignments, gaussian_kernel
 from cellvigil_indexes.report.markup import Html, heat_table, joined, number, percent, table, tag
 from cellvigil_indexes.report.principal import block_shares, components, dimension_for
 from cellvigil_indexes.report.projection import method_for, project
@@ -91,6 +91,10 @@ def test_the_identity_holds_for_ours():
 
 
 # -- alignment
+
+
+def alignment(first, second, *, debiased):
+    return alignments([first, second], debiased=debiased)[0, 1]
 
 
 def slow_cka(first, second, bandwidth=0.8):

@@ -36,17 +36,12 @@ def gaussian_kernel(vectors: F32, bandwidth: float = BANDWIDTH) -> F64:
     return np.asarray(np.exp(-squared / (2 * bandwidth**2 * median)))
 
 
-def alignment(first: F64, second: F64, *, debiased: bool) -> float:
-    """CKA of two (m, m) kernels of the same cells: HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)); NaN where one is constant.
-
-    Biased: in 0..1. Debiased: 1 for the same arrangement, about 0 for unrelated ones, a little below 0 at times.
-    """
-    centre = _u_centred if debiased else _centred
-    return _aligned(centre(first), centre(second))
-
-
 def alignments(kernels: list[F64], *, debiased: bool) -> F64:
-    """CKA of every two kernels, (spaces, spaces), symmetric."""
+    """CKA of every two of these (m, m) kernels of the same cells, (spaces, spaces), symmetric.
+
+    HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)); NaN where one is constant. Biased: in 0..1. Debiased: 1 for the same
+    arrangement, about 0 for unrelated ones, a little below 0 at times.
+    """
     centre = _u_centred if debiased else _centred
     centred = [centre(kernel) for kernel in kernels]
     return np.array([[_aligned(a, b) for b in centred] for a in centred])
