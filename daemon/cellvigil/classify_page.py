@@ -69,7 +69,8 @@ def _witness(witness: Witness, best: str) -> str:
 
 
 def _leading(answer: Answer) -> list[tuple[str, float]]:
-    return sorted(answer.vote_share.items(), key=lambda item: -item[1])[:3]
+    voted = [(name, share) for name, share in answer.vote_share.items() if share > 0]
+    return sorted(voted, key=lambda item: -item[1])[:3]
 
 
 def _data(picture: U8) -> str:
