@@ -134,3 +134,22 @@ def test_a_reader_that_stops_early_is_no_error(house, lite0):
     process.stderr.close()
     assert process.wait(timeout=60) == 0
     assert "Traceback" not in said
+
+
+def test_a_picture_is_the_same_whatever_it_is_asked_with(house, lite0, classify, tmp_path, capsys):
+    """With percentile intensities the index's own range holds, not that of the images in the command."""
+    for state, level in (("live", 3000), ("dead", 900)):
+        (tmp_path / "deep" / state).mkdir(parents=True)
+        for number in range(6):
+            noise = np.random.default_rng([level, number]).normal(level, 200, (48, 40))
+            cv2.imwrite(str(tmp_path / "deep" / state / f"{number}.png"), noise.astype(np.uint16))
+    common = ("--encoder", "efficientnet-lite0", "--encoders", lite0.parent, "--device", "cpu", "--set-aside", "0")
+    words = ("build", "deep", "--images", tmp_path / "deep", *common, "--out", house / "indexes", "--force")
+    assert index_main([str(word) for word in words]) == 0
+    capsys.readouterr()  # what `build` said
+    cv2.imwrite(str(tmp_path / "bright.png"), np.full((48, 40), 60000, np.uint16))
+    own = tmp_path / "deep" / "live" / "2.png"
+    _, [alone], _ = classify(own, "--index", "deep")
+    _, [beside, _other], _ = classify(own, tmp_path / "bright.png", "--index", "deep")
+    assert alone == beside
+    assert alone["reference"] is not None

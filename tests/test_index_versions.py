@@ -159,3 +159,31 @@ def test_add_and_drop_as_a_person_does(lite0, tmp_path, capsys):
     code, dropped, _ = run("drop", "assay", "--class", "debris")
     assert (code, dropped["cells"], dropped["dropped_classes"], dropped["kept_as"]) == (0, 24, ["debris"], "assay.v2")
     assert len(open_index(tmp_path / "indexes" / "assay.v1")) == 24
+
+
+def test_what_was_checked_of_half_precision_stays_known(tmp_path):
+    first = open_index(write_plain_index(tmp_path / "indexes" / "half", cells=40, storage="float16"))
+    checked = first.manifest["storage_check"]
+    assert checked["agreement"] >= 0.995
+    second = succeed(first, draft_of(first), "changed")
+    assert second.embeddings["one"].dtype == np.float16
+    assert second.manifest["storage_check"] == checked
+
+
+def test_an_index_with_former_versions_is_not_built_over(lite0, tmp_path, capsys):
+    words = (
+        "--coco",
+        write_frames(tmp_path / "frames", 3),
+        *SCALE,
+        "--encoder",
+        "efficientnet-lite0",
+        "--set-aside",
+        "0",
+    )
+    where = ("--encoders", lite0.parent, "--device", "cpu", "--out", tmp_path / "indexes", "--json")
+    assert main([str(w) for w in ("build", "assay", *words, *where)]) == 0
+    built = open_index(tmp_path / "indexes" / "assay")
+    newest = succeed(built, draft_of(built), "changed")
+    assert main([str(w) for w in ("build", "assay", *words, *where, "--force")]) == 1
+    assert "assay.v1" in capsys.readouterr().err
+    assert open_index(tmp_path / "indexes" / "assay").sha256 == newest.sha256

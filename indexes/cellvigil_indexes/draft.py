@@ -49,7 +49,7 @@ def draft_of(index: ReferenceIndex) -> Draft:
     return Draft(
         collected=Collected(cells_in(index.folder), index.embeddings, index.thumbnails),
         set_aside=_set_aside(index),
-        groups=dict(index.groups) if list(index.groups) == list(index.classes) else _ordered(index),
+        groups={name: index.groups[name] for name in index.classes},
         encoders={encoder.name: encoder.sha256 for encoder in everything},
         used=[encoder.name for encoder in index.encoders],
         image_rule=index.image_rule,
@@ -61,10 +61,6 @@ def draft_of(index: ReferenceIndex) -> Draft:
         storage_check=manifest.get("storage_check"),
         change=manifest.get("change", "built"),
     )
-
-
-def _ordered(index: ReferenceIndex) -> dict[str, str]:
-    return {name: index.groups[name] for name in index.classes}
 
 
 def _set_aside(index: ReferenceIndex) -> Collected | None:

@@ -1,4 +1,4 @@
-"""What an index says of its own cells when each is looked up among the cells of other groups only.
+"""What an index says of its own cells when each is looked up among other groups, or other parts of them, only.
 
 Pure. Gives the reference's novelty, which live novelty is compared with, and a first figure of how well the index
 calls. Whole groups (image, plate, sequence) are left out because cells of one group resemble each other.

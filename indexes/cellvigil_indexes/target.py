@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from cellvigil.bundle.encoder import EncoderBundle
-from cellvigil.bundle.index import ReferenceIndex
+from cellvigil.bundle.index import ReferenceIndex, check_encoders
 from cellvigil.data import I64
-from cellvigil.errors import BundleError, UsageError
+from cellvigil.errors import UsageError
 from cellvigil.neighbours import ExactSearch, mean_distance
 from cellvigil_indexes.collected import Collected
 from cellvigil_indexes.inputs.collecting import Progress, collect, open_bundles, start
@@ -70,14 +70,7 @@ def encoders_of(index: ReferenceIndex, folder: Path, *, spares: bool = False) ->
     """The bundles of an index's encoders. Raises BundleError for one that is missing, or is another one."""
     wanted = (*index.encoders, *index.spare_encoders) if spares else index.encoders
     bundles = open_bundles([encoder.name for encoder in wanted], folder)
-    for encoder, bundle in zip(wanted, bundles, strict=True):
-        if encoder.sha256 != bundle.sha256:
-            raise BundleError(
-                f"index {index.name} was built with encoder {encoder.name} {encoder.sha256[:12]}, "
-                f"but the one there is {bundle.sha256[:12]}",
-                where=bundle.folder,
-                hint="build the index again with this encoder, or bring the other one back",
-            )
+    check_encoders(index, bundles, spares=spares)
     return bundles
 
 

@@ -34,6 +34,7 @@ from cellvigil.bundle.index_manifest import (
 )
 from cellvigil.bundle.projection import projected_file, write_projection
 from cellvigil.data import F32
+from cellvigil.neighbours.tables import squared_norms
 from cellvigil_indexes import leaveout
 from cellvigil_indexes.bank import Bank
 from cellvigil_indexes.calibrating import DEEPEST, calibrate
@@ -84,7 +85,7 @@ def write_index(
     }
     with files.written_whole(folder, replace=replace) as work:
         _write_cells(work, draft.collected, bank, [member.name for member in members])
-        np.save(work / NORMS, np.stack([_squared_norms(bank.embeddings[member.name]) for member in members]))
+        np.save(work / NORMS, np.stack([squared_norms(bank.embeddings[member.name]) for member in members]))
         manifest |= _told_by_the_cells(work, bank, draft)
         if draft.set_aside is not None:
             (work / SET_ASIDE).mkdir()
@@ -123,7 +124,7 @@ def _told_by_the_cells(work: Path, bank: Bank, draft: Draft) -> dict[str, Any]:
     aside = None if draft.set_aside is None else draft.set_aside.bank(draft.classes)
     fitted = calibrate(bank, aside, draft.settings, draft.used, near=near, others=others, asked=asked, novelty=novelty)
     search = search_over(bank, draft.settings, draft.used)
-    for name, block, projection in zip(search.names, search.blocks, search.projections, strict=False):
+    for name, block, projection in zip(search.names, search.blocks, search.projections, strict=False):  # or none
         write_projection(work, name, projection)
         np.save(work / projected_file(name), block)
     calibration = calibration_as_dict(fitted)
@@ -144,7 +145,3 @@ def _write_table(path: Path, cells: Sequence[ReferenceCell]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(CELLS_COLUMNS)
         writer.writerows([i, c.class_name, c.group, c.image, *c.box_px] for i, c in enumerate(cells))
-
-
-def _squared_norms(block: F32) -> F32:
-    return np.asarray(np.einsum("ij,ij->i", block, block, dtype=np.float32), dtype=np.float32)

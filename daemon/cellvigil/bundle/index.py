@@ -190,10 +190,13 @@ def cells_in(folder: Path) -> tuple[ReferenceCell, ...]:
         raise BundleError(f"{CELLS} cannot be read: {error}", where=folder, hint=_REMAKE) from None
 
 
-def check_encoders(index: ReferenceIndex, bundles: Iterable[Encoding]) -> None:
-    """Check that the encoders the index was built with are there. Raises BundleError for one missing or another."""
+def check_encoders(index: ReferenceIndex, bundles: Iterable[Encoding], *, spares: bool = False) -> None:
+    """Check that the encoders that calls look at (`spares`: the others too) are there.
+
+    Raises BundleError for one that is missing, or is another than the index was built with.
+    """
     there = {bundle.name: bundle.sha256 for bundle in bundles}
-    for encoder in index.encoders:
+    for encoder in (*index.encoders, *(index.spare_encoders if spares else ())):
         if encoder.name not in there:
             raise BundleError(
                 f"index {index.name} needs encoder {encoder.name} ({encoder.sha256[:12]}), which is not there",

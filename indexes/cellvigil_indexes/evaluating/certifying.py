@@ -16,7 +16,7 @@ from cellvigil.bundle.index import ReferenceIndex
 from cellvigil.data import I64
 from cellvigil_indexes import setaside
 from cellvigil_indexes.bank import Bank, bank_of
-from cellvigil_indexes.calibrating import calibrate
+from cellvigil_indexes.calibrating import DEEPEST, calibrate
 from cellvigil_indexes.crossfit import grouped_neighbours, parted_neighbours
 from cellvigil_indexes.evaluating.parts import part_of
 from cellvigil_indexes.sampling import ASKED_AT_MOST, sampled
@@ -24,8 +24,6 @@ from cellvigil_indexes.settings import IndexSettings, settings_of
 
 SHARE = 0.1
 """Of a part's cells, that are set aside where its index has set none aside."""
-
-_DEEPEST = 30  # neighbours that a conformal set looks at, at most
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +69,7 @@ def certified(
 def _calibrated(part: ReferenceIndex, aside: Bank | None, settings: IndexSettings) -> ReferenceIndex:
     asked = sampled(part.labels, ASKED_AT_MOST)
     bank, names = bank_of(part), [encoder.name for encoder in part.encoders]
-    near = grouped_neighbours(bank, names, settings, asked, least=_DEEPEST)
+    near = grouped_neighbours(bank, names, settings, asked, least=DEEPEST)
     others = parted_neighbours(bank, names, settings, asked, grouped=near)
     novelty = np.asarray(part.novelty)
     found = calibrate(bank, aside, settings, names, near=near, others=others, asked=asked, novelty=novelty)
