@@ -225,7 +225,7 @@ def test_baseline_and_ordinals():
 
 
 def test_lines_it_does_not_know_are_passed_over():
-    ledger = ledger_of([{"seq": 1, "kind": "event", "text": "treated"}, {"seq": 2}, {"seq": 3, "kind": "dropped"}])
+    ledger = ledger_of([{"seq": 1, "kind": "event", "text": "treated"}, {"seq": 2}, {"seq": 3, "kind": "later"}])
     assert ledger.series() == ()
 
 

@@ -29,11 +29,28 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
+class Retention(_Section):
+    """How long each tier of the record is kept; None = for ever. A unit is one time point of a plate."""
+
+    pixels_days: Positive | None = None
+    labels_days: Positive | None = None
+    embeddings_days: Positive | None = None
+    measurements_days: Positive | None = None  # the rows of cells: features and calls
+    counts_days: Positive | None = None  # the journal: then the whole plate goes
+    orphans_days: Positive | None = 30.0  # what a crash left uncommitted, moved aside under `.orphans`
+    max_gb: Positive | None = None  # above this size the oldest units go, pixels first
+    free_floor_gb: Positive | None = None  # the same, when the disk has less room than this
+    warn_hours: Annotated[float, Field(ge=0)] = 24.0  # a warning stands so long before anything is deleted
+    pins: tuple[str, ...] = ()  # "source/experiment/plate", * and ? match: never deleted
+
+
 class Store(_Section):
     """Where the record is kept."""
 
     path: Path = Path("store")
     embeddings: bool = True  # keep each cell's embedding (f16); needed to call stored cells again
+    min_free_mb: Annotated[float, Field(ge=0)] = 500.0  # with less room on its disk, writing waits
+    retention: Retention = Retention()
 
 
 class Channels(_Section):
@@ -160,6 +177,9 @@ class Metrics(_Section):
 
     listen: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 9108  # 0 = any free port, told in the log
+    token_file: Path | None = None  # holds the bearer token that every request but /healthz must bring
+    tls_cert_file: Path | None = None  # PEM; with `tls_key_file` the door speaks TLS only
+    tls_key_file: Path | None = None
     keep_hours: Positive = 168.0  # a plate without a frame for so long leaves the gauges
 
 
@@ -169,6 +189,8 @@ class Limits(_Section):
     max_file_mb: Positive = 512.0
     max_pixels: Annotated[int, Field(ge=1)] = 100_000_000  # y * x of one plane
     max_pages: Annotated[int, Field(ge=1)] = 512  # z slices of one stack
+    max_members: Annotated[int, Field(ge=1)] = 100_000  # images in one archive or series
+    max_metadata_mb: Positive = 16.0  # XML or text metadata of one file
     read_retries: Annotated[int, Field(ge=0)] = 3
     max_load: Share = 0.8  # `check` refuses above this share of the machine's capacity
 
@@ -260,6 +282,13 @@ def _rebased(config: Config, base: Path) -> Config:
         update={
             "state_dir": at(config.state_dir),
             "store": config.store.model_copy(update={"path": at(config.store.path)}),
+            "metrics": config.metrics.model_copy(
+                update={
+                    name: at(path)
+                    for name in ("token_file", "tls_cert_file", "tls_key_file")
+                    if (path := getattr(config.metrics, name)) is not None
+                }
+            ),
             "encoder": config.encoder.model_copy(update={"path": at(config.encoder.path)}),
             "classify": config.classify.model_copy(update={"indexes": at(config.classify.indexes)}),
             "sources": sources,

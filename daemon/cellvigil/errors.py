@@ -6,6 +6,7 @@ and as a quarantine entry; the message is for a person.
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 
@@ -42,6 +43,21 @@ class DeviceError(CellvigilError):
 
 class StoreError(CellvigilError):
     """The store cannot be written or read as it should: stop writing, keep what is there."""
+
+
+class StoreFull(StoreError):
+    """The disk has no room (or less than `store.min_free_mb`): nothing was committed; wait, and try the same again."""
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def store_failure(what: str, error: OSError, *, where: str | Path, hint: str = "") -> StoreError:
+    """The error for a write that the system refused: StoreFull where the disk has no room, else StoreError."""
+    text = f"{what}: {error.strerror}"
+    if error.errno in _FULL:
+        return StoreFull(text, where=where, hint="free some space on that disk; writing goes on by itself")
+    return StoreError(text, where=where, hint=hint or "see that the disk is there and may be written")
 
 
 class BadFile(CellvigilError):

@@ -2,13 +2,26 @@
 
 from cellvigil.ledger.book import Ledger
 from cellvigil.ledger.values import (
+    TIERS,
     CalledBy,
     CommittedFrame,
     FileNote,
     Series,
+    Unit,
     WellTime,
     committed_frame,
     shares,
 )
 
-__all__ = ["CalledBy", "CommittedFrame", "FileNote", "Ledger", "Series", "WellTime", "committed_frame", "shares"]
+__all__ = [
+    "TIERS",
+    "CalledBy",
+    "CommittedFrame",
+    "FileNote",
+    "Ledger",
+    "Series",
+    "Unit",
+    "WellTime",
+    "committed_frame",
+    "shares",
+]

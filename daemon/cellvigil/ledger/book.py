@@ -11,17 +11,19 @@ import math
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
 
 from cellvigil.data import Baseline, FileRef, FrameKey
 from cellvigil.ledger.values import (
+    TIERS,
     CalledBy,
     CommittedFrame,
     FileNote,
     Series,
+    Unit,
     WellTime,
     committed_frame,
     key_of,
@@ -38,6 +40,10 @@ class _Book:
     calls: dict[tuple[FrameKey, int], tuple[int, str, dict[str, int]]] = field(default_factory=dict)
     baseline: tuple[int, Baseline] | None = None
     ordinals: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)  # -> (seq, timepoint)
+    sizes: dict[int, list[int]] = field(default_factory=dict)  # slot -> bytes by tier, in the order of TIERS
+    newest: dict[int, datetime] = field(default_factory=dict)  # slot -> last commit
+    dropped: dict[int, frozenset[str]] = field(default_factory=dict)  # slot -> tiers that are gone
+    lost: set[tuple[FrameKey, int]] = field(default_factory=set)  # revisions whose chunks are damaged
 
 
 class Ledger:
@@ -47,6 +53,7 @@ class Ledger:
         self._books: dict[Series, _Book] = {}
         self._files: dict[tuple[str, str], FileNote] = {}
         self._bundles: dict[tuple[Series, str], CalledBy] = {}
+        self._gone: set[Series] = set()
         self._lock = threading.RLock()
         self._takers: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
             "frame": self._frame,
@@ -54,6 +61,10 @@ class Ledger:
             "baseline": self._baseline,
             "bundle": self._bundle,
             "files": self._touched,
+            "attached": self._attached,
+            "dropped": self._dropped,
+            "lost": self._lost,
+            "gone": self._leave,
         }
 
     def add(self, line: Mapping[str, Any]) -> None:
@@ -153,6 +164,36 @@ class Ledger:
                         break
         return found
 
+    def units(self, series: Series) -> list[Unit]:
+        """Every slot of a series that has a frame, in order."""
+        with self._lock:
+            book = self._book(series)
+            return [
+                Unit(
+                    series,
+                    slot,
+                    book.newest[slot],
+                    {
+                        tier: 0 if tier in book.dropped.get(slot, ()) else size
+                        for tier, size in zip(TIERS, sizes, strict=True)
+                    },
+                    book.dropped.get(slot, frozenset()),
+                )
+                for slot, sizes in sorted(book.sizes.items())
+            ]
+
+    def dropped(self, series: Series, slot: int) -> frozenset[str]:
+        """The tiers of a slot that retention has deleted."""
+        return self._book(series).dropped.get(slot, frozenset())
+
+    def is_lost(self, key: FrameKey, revision: int) -> bool:
+        """Whether a committed revision's chunks were found damaged: its files are to be done again."""
+        return (key, revision) in self._book(key.series).lost
+
+    def is_gone(self, series: Series) -> bool:
+        """Whether a whole plate was deleted by retention: its files are not to be done again."""
+        return series in self._gone
+
     def _book(self, series: Series) -> _Book:
         return self._books.get(series) or _Book()
 
@@ -194,6 +235,8 @@ class Ledger:
         )
         book.fields.setdefault(key.well, set()).add(key.field)
         self._calls(line, key)
+        self._weigh(book, line)
+        book.newest[frame.t] = max(book.newest.get(frame.t, frame.committed_at), frame.committed_at)
         number = int(line.get("number", -1))
         if number != -1:
             sighting = (sys.intern(line.get("folder", "")), number)
@@ -206,6 +249,43 @@ class Ledger:
         key, at = key_of(line["key"]), datetime.fromisoformat(line["committed_at"])
         for path, size, mtime_ns, digest in line["files"]:
             self._note(FileNote(FileRef(path, size, mtime_ns, digest), key, int(line["revision"]), at))
+
+    def _attached(self, line: Mapping[str, Any]) -> None:
+        """Channels that came after their frame."""
+        key, revision = key_of(line["key"]), int(line["revision"])
+        at = datetime.fromisoformat(line["committed_at"])
+        frame = self._revisions(key).get(revision)
+        if frame is None:
+            return  # its journal line was lost; the chunk is there, and no one asks for it
+        fresh = tuple(FileRef(*parts) for parts in line["files"])
+        book = self._books[key.series]
+        book.wells[key.well][key.timepoint][key.field][revision] = replace(
+            frame,
+            files=tuple({ref.path: ref for ref in (*frame.files, *fresh)}.values()),
+            channels=tuple(dict.fromkeys((*frame.channels, *line["channels"]))),
+        )
+        self._weigh(book, line)
+        for ref in fresh:
+            self._note(FileNote(ref, key, revision, at))
+
+    def _weigh(self, book: _Book, line: Mapping[str, Any]) -> None:
+        sizes = book.sizes.setdefault(int(line["t"]), [0] * len(TIERS))
+        for place, tier in enumerate(TIERS):
+            sizes[place] += int(line.get("bytes", {}).get(tier, 0))
+
+    def _dropped(self, line: Mapping[str, Any]) -> None:
+        book = self._books.setdefault(series_of(line["series"]), _Book())
+        slot = int(line["t"])
+        book.dropped[slot] = book.dropped.get(slot, frozenset()) | frozenset(line["tiers"])
+
+    def _lost(self, line: Mapping[str, Any]) -> None:
+        key, revision = key_of(line["key"]), int(line["revision"])
+        self._books.setdefault(key.series, _Book()).lost.add((key, revision))
+        for note in [n for n in self._files.values() if (n.key, n.revision) == (key, revision)]:
+            del self._files[(key.source, note.ref.path)]
+
+    def _leave(self, line: Mapping[str, Any]) -> None:
+        self._gone.add(series_of(line["series"]))
 
     def _note(self, note: FileNote) -> None:
         place = (note.key.source, note.ref.path)

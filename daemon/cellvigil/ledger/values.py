@@ -14,6 +14,10 @@ from cellvigil.data import FileRef, FrameKey
 Series = tuple[str, str, str]
 """Source, experiment, plate: `FrameKey.series`."""
 
+TIERS = ("pixels", "labels", "embeddings", "measurements")
+"""What a frame leaves on the disk beside its journal line, each with an age limit of its own; in the order in which
+they go when room is short."""
+
 DENOMINATOR = ("alive", "dying", "dead")
 """The groups whose cells a state's share divides by."""
 
@@ -34,6 +38,18 @@ class CommittedFrame:
     focus: float  # `Quality.focus` of its segmentation channel; NaN where it could not be measured
     files: tuple[FileRef, ...]
     tables: tuple[str, ...]  # the per-cell tables it has rows in, besides "cells/features"
+    channels: tuple[str, ...]  # as the microscope spells them; those attached later stand behind
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One slot of a plate, over all its fields: what retention deletes as a whole."""
+
+    series: Series
+    t: int  # slot in the plate's arrays
+    newest: datetime  # aware, UTC: when the last of its frames was committed
+    sizes: Mapping[str, int]  # tier -> bytes still there; 0 for what was dropped
+    dropped: frozenset[str]  # tiers that are gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,4 +131,5 @@ def committed_frame(line: Mapping[str, Any]) -> CommittedFrame:
         focus=math.nan if line["quality"]["focus"] is None else float(line["quality"]["focus"]),
         files=tuple(FileRef(path, size, mtime_ns, digest) for path, size, mtime_ns, digest in line["files"]),
         tables=tuple(sys.intern(name) for name in line["tables"]),
+        channels=tuple(sys.intern(name) for name in line.get("channels", ())),
     )

@@ -60,6 +60,7 @@ class Plate:
     tables: dict[str, Table] = field(default_factory=lambda: {FEATURES_TABLE: _FEATURES})  # by name
     settings: dict[str, int] = field(default_factory=dict)  # canonical provenance -> number
     listed: set[str] = field(default_factory=set)  # paths of the fields that the plate's and wells' documents name
+    dropped: dict[int, frozenset[str]] = field(default_factory=dict)  # slot -> tiers that retention deleted
     _rounds: dict[int, tuple[int, int]] = field(default_factory=dict)  # slot -> (timepoint, revision)
     _filled: dict[int, int] = field(default_factory=dict)  # slot -> fields that committed it
     _free: int = 0  # the next slot
@@ -80,6 +81,9 @@ class Plate:
             self.geometry = geometry_of(line)
         elif kind == "table":
             self.tables[line["name"]] = Table(line["name"], line["dtype"], line["columns"], line["attributes"])
+        elif kind == "dropped":
+            slot = int(line["t"])
+            self.dropped[slot] = self.dropped.get(slot, frozenset()) | frozenset(line["tiers"])
         elif kind == "setting":
             self.settings[canonical(line["provenance"])] = int(line["setting"])
 
@@ -181,6 +185,20 @@ class Plate:
             self._filled[slot] = self._filled.get(slot, 0) + 1
         if line["n_cells"]:
             one.tables.update(dict.fromkeys([FEATURES_TABLE, *line["tables"]]))
+
+
+def tier_of(array: str) -> str:
+    """The tier (`ledger.TIERS`) that an array of a field belongs to, by its folder within the field."""
+    if array in ("0", "1"):
+        return "pixels"
+    if array.startswith("labels/"):
+        return "labels"
+    return "embeddings" if array.startswith("cells/embedding-") else "measurements"
+
+
+def is_derived(array: str) -> bool:
+    """Whether an array is a reduced level: it can be made again from the full one."""
+    return array in ("1", "labels/cells/1")
 
 
 def geometry_line(geometry: Geometry) -> dict[str, Any]:

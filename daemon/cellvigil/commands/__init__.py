@@ -1,0 +1,18 @@
+"""The daemon's commands: their options, and what each prints. Everything they do is done elsewhere.
+
+Heavy modules are imported by the command that needs them, so that `--help` and a wrong option answer at once.
+"""
+
+from __future__ import annotations
+
+from cellvigil.commands.calling import add_classify
+from cellvigil.commands.recording import add_table
+from cellvigil.commands.serving import add_check, add_once, add_run
+from cellvigil.commands.shared import Commands
+from cellvigil.commands.trying import add_demo, add_rehearse
+
+
+def add_all(commands: Commands) -> None:
+    """Add every command of the daemon."""
+    for add in (add_run, add_once, add_check, add_rehearse, add_demo, add_table, add_classify):
+        add(commands)

@@ -1,0 +1,30 @@
+"""`table`: its options, and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cellvigil.commands.shared import Commands, command, print_json
+
+
+def add_table(commands: Commands) -> None:
+    """The `table` command."""
+    what = "write the record as a table: one row a cell (or a frame), as Parquet or CSV"
+    parser = command(commands, "table", what, "cellvigil table --store store --out cells.parquet")
+    parser.add_argument("--store", type=Path, required=True, help="the store's folder (`store.path`)")
+    parser.add_argument("--out", type=Path, required=True, help="cells.parquet or cells.csv")
+    parser.add_argument("--frames", action="store_true", help="one row a frame: those without cells show, too")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=_table)
+
+
+def _table(args: argparse.Namespace) -> int:
+    from cellvigil.table import write_table  # noqa: PLC0415
+
+    rows = write_table(args.store, args.out, frames=args.frames)
+    if args.json:
+        print_json({"out": str(args.out), "rows": rows})
+    else:
+        print(f"{rows} rows in {args.out}")
+    return 0
