@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellvigil.errors import StoreError
-from cellvigil.journal import open_journal, parse, read, seal
+from cellvigil.errors import StoreError, StoreFull
+from cellvigil.journal import fold, open_journal, parse, read, seal
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -158,3 +159,92 @@ def test_after_a_failed_fsync_nothing_is_written_until_it_is_opened_again(tmp_pa
     journal.append([{"kind": "after"}])
     assert read(path)[-1]["kind"] == "after"
     assert [line["seq"] for line in read(path)] == sorted({line["seq"] for line in read(path)})
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("call", ["open", "write"])
+def test_want_of_room_is_told_as_such_and_the_same_append_works_later(tmp_path, monkeypatch, code, call):
+    path = tmp_path / "journal.jsonl"
+    write(path, 2)
+    journal, _ = open_journal(path, lambda line: None)
+
+    def full(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, full)
+        with pytest.raises(StoreFull):
+            journal.append([{"kind": "later"}])
+    assert not journal.broken
+    journal.append([{"kind": "later"}])
+    assert [line["kind"] for line in read(path)] == ["frame", "frame", "later"]
+
+
+def test_a_reader_leaves_a_half_written_line_out_and_takes_it_for_no_error(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    good = write(path, 3)
+    line = seal({"seq": 4, "kind": "frame"})
+    for size in range(len(line)):
+        path.write_bytes(good + line[:size])
+        found = fold(path, lambda line: None)
+        assert (found.good_bytes, found.torn, found.bad) == (len(good), line[:size], ())
+        assert path.read_bytes() == good + line[:size]
+
+
+def test_what_is_added_while_a_reader_stands_at_a_half_line_is_left_to_the_next_reading(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    good = write(path, 1)
+    line = seal({"seq": 2, "kind": "frame"})
+    path.write_bytes(good + line[:9])
+    taken = []
+
+    def take(one: dict[str, object]) -> None:
+        taken.append(one["seq"])
+
+    # The writer goes on between the reader's two looks at the file's end.
+    class Growing(io.BufferedReader):
+        def __next__(self) -> bytes:
+            row = super().__next__()
+            if row == line[:9]:
+                with path.open("ab") as file:
+                    file.write(line[9:] + seal({"seq": 3, "kind": "frame"}))
+            return row
+
+    class GrowingPath(type(path)):
+        def open(self, *_: object, **__: object) -> Growing:
+            return Growing(io.FileIO(path))
+
+    found = fold(GrowingPath(path), take)
+    assert taken == [1]
+    assert found.bad == ()
+    assert [line["seq"] for line in read(path)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("how", ["gone", "shorter", "longer"])
+def test_a_journal_that_somebody_else_changed_takes_no_line(tmp_path, how):
+    path = tmp_path / "journal.jsonl"
+    good = write(path, 3)
+    journal, _ = open_journal(path, lambda line: None)
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(good[:-5] if how == "shorter" else good + b"x")
+    before = path.read_bytes() if path.exists() else None
+    with pytest.raises(StoreError):
+        journal.append([{"kind": "later"}])
+    assert (path.read_bytes() if path.exists() else None) == before
+
+
+def test_a_new_journals_name_is_as_durable_as_its_first_line(tmp_path, monkeypatch):
+    synced, real = [], os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    journal, _ = open_journal(tmp_path / "journal.jsonl", lambda line: None)
+    journal.append([{"kind": "first"}])
+    assert synced == [tmp_path / "journal.jsonl", tmp_path]
+    journal.append([{"kind": "second"}])
+    assert synced[2:] == [tmp_path / "journal.jsonl"]

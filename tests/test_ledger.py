@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from cellvigil.data import Baseline
 from cellvigil.ledger import Ledger, WellTime, shares
+from plain_ledger import PlainLedger
 from store_records import CLASSES, GROUPS, SERIES, START, key
 
 MINUTES = timedelta(minutes=1)
@@ -315,3 +317,133 @@ def test_counts_agree_with_the_slow_way(steps):
             for line in lines
             if line["kind"] == "frame" and (line["key"][3], line["key"][5]) == (one.well, one.timepoint)
         )
+
+
+# Every kind of line that the ledger takes, in the order in which one journal may tell them.
+MORE = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["frame", "frame", "frame", "calls", "files", "attached", "dropped", "lost", "baseline", "gone"]
+        ),
+        st.sampled_from(["A1", "B2"]),
+        st.integers(0, 2),
+        st.sampled_from(["1", "2"]),
+        st.integers(0, 9),
+        st.booleans(),
+    ),
+    max_size=30,
+)
+
+
+def full_history(steps: list[tuple[str, str, int, str, int, bool]]) -> list[dict[str, object]]:
+    lines: list[dict[str, object]] = []
+    revisions: dict[tuple[str, int, str], int] = {}
+    slots: dict[tuple[str, int, str], int] = {}
+    for seq, (kind, well, timepoint, field, number, flag) in enumerate(steps, start=1):
+        place = (well, timepoint, field)
+        revision = revisions.get(place, -1)
+        name, digest = f"{well}_{field}_{timepoint}.tif", f"{seq:064x}" if flag else f"odd {seq}"
+        about = {"seq": seq, "kind": kind, "key": [*SERIES, well, field, timepoint], "revision": revision, "t": number}
+        at_once = {**about, "committed_at": at(seq // 2), "files": [[name, number, seq, digest]]}
+        if kind == "frame":
+            revisions[place], slots[place] = revision + 1, number
+            changes = {"outcome": "excluded" if flag else "counted", "revision": revision + 1, "t": number}
+            changes |= {"bytes": {"pixels": number, "labels": 2}, "channels": ["a"] if flag else ["a", "b"]}
+            changes |= {"files": at_once["files"], "folder": "f", "number": number - 1, "committed": seq // 2}
+            changes |= {"quality": {"focus": None if number == 3 else number / 3}, "edge": number}
+            lines.append(frame_line(seq, well, timepoint, field, counts={"live": number}, **changes))
+        elif kind == "calls" and revision >= 0:
+            lines.append({**about, "counts": {"live": number, "other": 1}, "bundle": digest, "table": "cells/calls-c"})
+        elif kind == "files" and revision >= 0:
+            lines.append(at_once)
+        elif kind == "attached" and revision >= 0:
+            late = [[f"late {name}", number, seq, digest]]
+            at_once |= {"files": late, "t": slots[place]}
+            lines.append({**at_once, "channels": ["b"] if flag else ["c"], "bytes": {"pixels": number}})
+        elif kind == "lost" and revision >= 0:
+            lines.append({**about, "why": "damaged", "committed_at": at(seq)})
+        elif kind == "dropped":
+            tiers = ["pixels"] if flag else ["labels", "embeddings"]
+            lines.append({"seq": seq, "kind": kind, "series": list(SERIES), "t": number, "tiers": tiers, "why": "age"})
+        elif kind == "baseline":
+            lines.append({"seq": seq, "kind": kind, "series": list(SERIES), "intensity": [0, number], "focus": 1.0})
+        elif kind == "gone":
+            lines.append({"seq": seq, "kind": kind, "series": ["scope", "gone", "Plate 1"], "committed_at": at(seq)})
+    return lines
+
+
+def every_answer(ledger: Ledger | PlainLedger) -> list[object]:
+    names = [f"{late}{w}_{f}_{t}.tif" for late in ("", "late ") for w in ("A1", "B2") for f in "12" for t in range(3)]
+    places = [(key(w, t, f), r) for w in ("A1", "B2") for t in range(3) for f in "12" for r in range(4)]
+    now = START + timedelta(minutes=12)
+    return [
+        ledger.series(),
+        repr(ledger.well_times(SERIES, 2)),  # as text, since a sharpness that was not measured is NaN
+        repr(sorted(ledger.latest(SERIES, 2, now=now, timeout=5 * MINUTES).items())),
+        repr(ledger.frames(SERIES)),
+        ledger.units(SERIES),
+        ledger.fields(SERIES),
+        ledger.ordinals(SERIES),
+        ledger.baseline(SERIES),
+        ledger.last_commit(SERIES),
+        [ledger.dropped(SERIES, slot) for slot in range(10)],
+        [ledger.is_gone(series) for series in (SERIES, ("scope", "gone", "Plate 1"))],
+        [ledger.file("scope", name) for name in names],
+        [ledger.is_done("scope", name, size, 5) for name in names for size in range(10)],
+        [ledger.revision(one) for one, _ in places],
+        [repr(ledger.frame(one)) for one, _ in places],
+        [repr(ledger.frame(one, revision)) for one, revision in places],
+        [ledger.calls(one, revision) for one, revision in places],
+        [ledger.is_lost(one, revision) for one, revision in places],
+    ]
+
+
+@settings(max_examples=200, deadline=None)
+@given(MORE)
+def test_the_packed_ledger_answers_as_one_with_an_object_a_frame(steps):
+    lines = full_history(steps)
+    plain = PlainLedger()
+    for line in lines:
+        plain.add(line)
+    assert every_answer(ledger_of(lines)) == every_answer(plain)
+    assert every_answer(ledger_of(lines + lines)) == every_answer(plain)  # a replay changes nothing
+
+
+def test_what_was_attached_to_a_frame_counts_in_whatever_order_it_is_told():
+    late = {"seq": 2, "kind": "attached", "key": [*SERIES, "A1", "1", 0], "revision": 0, "t": 1, "path": "A/1/1"}
+    late |= {"channels": ["GFP"], "files": [["gfp.tif", 7, 8, "e"]], "missing_channels": [], "bytes": {"pixels": 5}}
+    late |= {"committed_at": at(3)}
+    lines = [frame_line(1, channels=["BF"], bytes={"pixels": 10}), late]
+    for order in (lines, lines[::-1]):
+        ledger = ledger_of(order)
+        frame = ledger.frame(key())
+        assert frame.channels == ("BF", "GFP")
+        assert [ref.path for ref in frame.files] == ["A1_1_0.tif", "gfp.tif"]
+        assert ledger.is_done("scope", "gfp.tif", 7, 8)
+        assert ledger.units(SERIES)[0].sizes["pixels"] == 15
+
+
+def test_one_thread_adds_while_others_ask():
+    lines = [frame_line(seq, f"A{1 + seq % 12}", seq // 12) for seq in range(3000)]
+    ledger, wrong = Ledger(), []
+
+    def ask() -> None:
+        while not done.is_set():
+            for seq in (0, 1500, 2999):
+                well, timepoint = f"A{1 + seq % 12}", seq // 12
+                note = ledger.file("scope", f"{well}_1_{timepoint}.tif")
+                if note is not None and (note.key != key(well, timepoint) or note.ref.size != 10):
+                    wrong.append(note)
+            ledger.latest(SERIES, now=START, timeout=MINUTES)
+
+    done = threading.Event()
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for line in lines:
+        ledger.add(line)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(ledger.frames(SERIES)) == 3000

@@ -52,10 +52,15 @@ class StoreFull(StoreError):
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def is_full(error: OSError) -> bool:
+    """Whether the system refused a write for want of room (or of quota), and not because something is broken."""
+    return error.errno in _FULL
+
+
 def store_failure(what: str, error: OSError, *, where: str | Path, hint: str = "") -> StoreError:
     """The error for a write that the system refused: StoreFull where the disk has no room, else StoreError."""
     text = f"{what}: {error.strerror}"
-    if error.errno in _FULL:
+    if is_full(error):
         return StoreFull(text, where=where, hint="free some space on that disk; writing goes on by itself")
     return StoreError(text, where=where, hint=hint or "see that the disk is there and may be written")
 

@@ -8,6 +8,7 @@ A line is one JSON object; `seq` comes first and `crc` last: the CRC-32 of every
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zlib
@@ -16,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cellvigil.errors import StoreError
+from cellvigil.errors import StoreError, is_full, store_failure
 
 Line = dict[str, Any]
 _SEAL = len(',"crc":"00000000"}')
+_decode = json.JSONDecoder().raw_decode  # `json.loads` looks for an encoding and blanks first: a quarter of its time
+_AGAIN = "start again: opening recovers the journal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +47,19 @@ def parse(raw: bytes) -> Line | None:
     if raw[-_SEAL:] != b',"crc":"%08x"}' % zlib.crc32(body):
         return None
     try:
-        line = json.loads(body + b"}")
+        text = str(body, "utf-8") + "}"
+        line, end = _decode(text)
     except ValueError:
         return None
-    return line if isinstance(line, dict) else None
+    return line if isinstance(line, dict) and end == len(text) else None
 
 
 def fold(path: Path, take: Callable[[Line], object]) -> Found:
     """Give every good line of a journal to `take`, one after another; an absent file reads as an empty one.
 
-    A bad line in the middle is skipped and told, and never ends the reading. Lines are not kept here, so a journal may
-    be larger than the memory. Raises StoreError if the file cannot be read.
+    A bad line in the middle is skipped and told, and never ends the reading; what is not ended by a newline does, since
+    another process may be writing it just now. Lines are not kept here, so a journal may be larger than the memory.
+    Raises StoreError if the file cannot be read.
     """
     good_bytes = last_seq = number = 0
     torn, bad = b"", []
@@ -70,6 +75,8 @@ def fold(path: Path, take: Callable[[Line], object]) -> Found:
                     good_bytes += len(row)
                     last_seq = max(last_seq, int(line.get("seq", 0)))
                     take(line)
+                elif not row.endswith(b"\n"):
+                    break
     except FileNotFoundError:
         return Found(0, b"", (), 0)
     except OSError as error:
@@ -103,32 +110,49 @@ class Journal:
         self._next = following
         self._broken = ""
 
+    @property
+    def broken(self) -> bool:
+        """Whether nobody knows what the file ends with: it takes no line until it is opened again."""
+        return bool(self._broken)
+
     def append(self, entries: Iterable[Mapping[str, Any]]) -> list[Line]:
         """Add lines and fsync once; returns them as a later reading will give them, `seq` included.
 
-        All of them are durable when this returns. Where writing fails (a full disk), the file is cut back to the last
-        good line and the journal goes on; after a failed fsync nobody knows what is on the disk, so the journal
-        refuses every further line until it is opened again. Raises StoreError in both cases.
+        All of them are durable when this returns. Where writing fails, the file is cut back to the last good line and
+        the journal goes on: StoreFull for want of room (a network file system may say so only at the fsync), else
+        StoreError. After any other failed fsync nobody knows what is on the disk, and a file that is not as this
+        journal left it has another writer: it then refuses every further line with StoreError until it is opened again.
         """
-        if self._broken:
-            raise StoreError(self._broken, where=self.path, hint="start again: opening recovers the journal")
+        self._check()
         lines = [{"seq": self._next + offset, **entry} for offset, entry in enumerate(entries)]
         data = b"".join(seal(line) for line in lines)
         descriptor = -1
         try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            # One that is gone is not made anew: its lines would be missing before ours.
+            flags = os.O_RDWR | os.O_CLOEXEC | (0 if self._end else os.O_CREAT)
+            descriptor = os.open(self.path, flags, 0o644)
             self._write(descriptor, data)
         except OSError as error:
-            hint = "start again: opening recovers the journal" if self._broken else "see that the disk has room"
-            raise StoreError(f"the journal cannot be written: {error.strerror}", where=self.path, hint=hint) from error
+            what = "the journal cannot be written"
+            if self._broken:
+                raise StoreError(f"{what}: {error.strerror}", where=self.path, hint=_AGAIN) from error
+            raise store_failure(what, error, where=self.path) from error
         finally:
             if descriptor >= 0:
-                os.close(descriptor)
+                with contextlib.suppress(OSError):  # what closing could tell, the fsync has told
+                    os.close(descriptor)
         self._end += len(data)
         self._next += len(lines)
         return lines
 
+    def _check(self) -> None:
+        if self._broken:
+            raise StoreError(self._broken, where=self.path, hint=_AGAIN)
+
     def _write(self, descriptor: int, data: bytes) -> None:
+        if (size := os.fstat(descriptor).st_size) != self._end:
+            self._broken = f"the journal has {size} bytes where this process left {self._end}"
+            self._check()
         try:
             os.lseek(descriptor, self._end, os.SEEK_SET)
             write_all(descriptor, data)
@@ -137,15 +161,29 @@ class Journal:
             raise
         try:
             os.fsync(descriptor)
+            if not self._end:
+                _fsync_folder(self.path.parent)  # the file's name must last as its first line does
         except OSError as error:
-            self._broken = f"the journal's fsync failed: {error.strerror}"
+            if is_full(error):  # as network disks tell it, late: these lines have no room, so they are cut off as above
+                self._cut_back(descriptor)
+            else:
+                self._broken = f"the journal's fsync failed: {error.strerror}"
             raise
 
     def _cut_back(self, descriptor: int) -> None:
         try:
             os.ftruncate(descriptor, self._end)
+            os.fsync(descriptor)  # whole lines of the group may be on the disk already: gone means gone after a crash
         except OSError as error:
             self._broken = f"a half-written line could not be cut off: {error.strerror}"
+
+
+def _fsync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def open_journal(path: Path, take: Callable[[Line], object]) -> tuple[Journal, Found]:
@@ -160,5 +198,5 @@ def open_journal(path: Path, take: Callable[[Line], object]) -> tuple[Journal, F
                 file.truncate(found.good_bytes)
                 os.fsync(file.fileno())
         except OSError as error:
-            raise StoreError(f"the journal cannot be mended: {error.strerror}", where=path) from error
+            raise store_failure("the journal cannot be mended", error, where=path) from error
     return Journal(path, end=found.good_bytes, following=found.last_seq + 1), found

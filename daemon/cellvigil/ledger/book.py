@@ -1,4 +1,4 @@
-"""The ledger itself: journal lines folded into what is done, and into the well-by-time table of counts. Pure.
+"""The ledger itself: what is done, and the well-by-time table of counts. Pure.
 
 Lines may come in any order (plates side by side, a replay after a restart): the answers are the same, because a frame's
 highest revision stands, and of a revision's calls those with the highest `seq`. The rules of a well's value are
@@ -8,85 +8,57 @@ DESIGN's, "What a count means". One thread may add while others ask.
 from __future__ import annotations
 
 import math
-import sys
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
 
-from cellvigil.data import Baseline, FileRef, FrameKey
-from cellvigil.ledger.values import (
-    TIERS,
-    CalledBy,
-    CommittedFrame,
-    FileNote,
-    Series,
-    Unit,
-    WellTime,
-    committed_frame,
-    key_of,
-    series_of,
-)
-
-
-@dataclass(slots=True, eq=False)
-class _Book:
-    """What is known of one series."""
-
-    wells: dict[str, dict[int, dict[str, dict[int, CommittedFrame]]]] = field(default_factory=dict)
-    fields: dict[str, set[str]] = field(default_factory=dict)
-    calls: dict[tuple[FrameKey, int], tuple[int, str, dict[str, int]]] = field(default_factory=dict)
-    baseline: tuple[int, Baseline] | None = None
-    ordinals: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)  # -> (seq, timepoint)
-    sizes: dict[int, list[int]] = field(default_factory=dict)  # slot -> bytes by tier, in the order of TIERS
-    newest: dict[int, datetime] = field(default_factory=dict)  # slot -> last commit
-    dropped: dict[int, frozenset[str]] = field(default_factory=dict)  # slot -> tiers that are gone
-    lost: set[tuple[FrameKey, int]] = field(default_factory=set)  # revisions whose chunks are damaged
+from cellvigil.data import Baseline, FrameKey
+from cellvigil.ledger.entries import Entries
+from cellvigil.ledger.packed import NONE, Row, moment
+from cellvigil.ledger.series import Book
+from cellvigil.ledger.values import TIERS, CalledBy, CommittedFrame, FileNote, Series, Unit, WellTime
 
 
 class Ledger:
     """The state of a store, from its journals' lines. `add` takes them; everything else only asks."""
 
     def __init__(self) -> None:
-        self._books: dict[Series, _Book] = {}
-        self._files: dict[tuple[str, str], FileNote] = {}
-        self._bundles: dict[tuple[Series, str], CalledBy] = {}
-        self._gone: set[Series] = set()
+        self._entries = Entries()
         self._lock = threading.RLock()
-        self._takers: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
-            "frame": self._frame,
-            "calls": self._calls,
-            "baseline": self._baseline,
-            "bundle": self._bundle,
-            "files": self._touched,
-            "attached": self._attached,
-            "dropped": self._dropped,
-            "lost": self._lost,
-            "gone": self._leave,
-        }
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Take one good journal line. Kinds that say nothing to the ledger are passed over."""
-        taker = self._takers.get(line.get("kind", ""))
-        if taker is not None:
-            with self._lock:
-                taker(line)
+        with self._lock:
+            self._entries.take(line)
 
     def series(self) -> tuple[Series, ...]:
         """Every series that has a baseline or a frame, sorted."""
         with self._lock:
-            return tuple(sorted(self._books))
+            return tuple(sorted(name for name, book in self._entries.books.items() if book.baseline or book.newest))
 
     def is_done(self, source: str, path: str, size: int, mtime_ns: int) -> bool:
         """Whether this file, as it is now listed, is in the store already."""
-        note = self._files.get((source, path))
-        return note is not None and note.ref.size == size and note.ref.mtime_ns == mtime_ns
+        # Without the lock, since a scan asks this of every file: a record is whole before its path points at it.
+        entries = self._entries
+        number = entries.last_of.get(source, {}).get(path)
+        if number is None:
+            return False
+        kept = entries.files[number]
+        return kept.size == size and kept.mtime_ns == mtime_ns and not entries.frames[kept.row].lost
 
     def file(self, source: str, path: str) -> FileNote | None:
-        """The last that was read of a file, or None if it never was."""
-        return self._files.get((source, path))
+        """The last that was read of a file, or None if it never was, or what became of it is lost."""
+        entries = self._entries
+        number = entries.last_of.get(source, {}).get(path)
+        if number is None:
+            return None
+        kept = entries.files[number]
+        row = entries.frames[kept.row]
+        if row.lost:
+            return None
+        return FileNote(entries.files.ref(number), self._key(row), row.revision, moment(kept.committed))
 
     def revision(self, key: FrameKey) -> int:
         """The highest committed revision of a frame; -1 if it has none."""
@@ -97,28 +69,42 @@ class Ledger:
         """One committed revision of a frame (the highest by default), or None."""
         with self._lock:
             revisions = self._revisions(key)
-            return revisions.get(max(revisions, default=-1) if revision is None else revision)
+            row = revisions.get(max(revisions, default=-1) if revision is None else revision)
+            return None if row is None else self._committed(self._entries.frames[row])
 
     def frames(self, series: Series) -> list[CommittedFrame]:
-        """Every committed revision of a series, ordered by slot, then well and field."""
+        """Every committed revision of a series, ordered by slot, then well and field, then revision."""
         with self._lock:
-            times = [time for well in self._book(series).wells.values() for time in well.values()]
-            found = [frame for time in times for revisions in time.values() for frame in revisions.values()]
-        return sorted(found, key=lambda frame: (frame.t, frame.key))
+            frames = self._entries.frames
+            lasts = [last for well in self._book(series).wells.values() for last in well.values()]
+            rows = [row for last in lasts for row, _, _, t in frames.chain(last) if t != NONE]
+            found = [self._committed(frames[row]) for row in rows]
+        return sorted(found, key=lambda frame: (frame.t, frame.key, frame.revision))
+
+    def last_commit(self, series: Series) -> datetime | None:
+        """When the last frame of a series was committed; None if it has none. Cheap, unlike `frames`."""
+        with self._lock:
+            newest = self._book(series).newest
+            return moment(max(newest.values())) if newest else None
 
     def calls(self, key: FrameKey, revision: int) -> tuple[str, Mapping[str, int]] | None:
         """The current calls of a committed revision: the index's sha256, and cells a state. None if there are none."""
-        entry = self._book(key.series).calls.get((key, revision))
-        return None if entry is None else entry[1:]
+        with self._lock:
+            entries = self._entries
+            number = entries.find(key.series, key.well, key.timepoint, key.field, revision)
+            row = None if number == NONE else entries.frames[number]
+            if row is None or row.seq == NONE:
+                return None
+            return entries.frames.names[row.bundle], entries.frames.counts(row)
 
     def bundle(self, series: Series, sha256: str) -> CalledBy | None:
         """What a series' journal says of an index."""
-        return self._bundles.get((series, sha256))
+        return self._entries.bundles.get((series, sha256))
 
     def bundles(self, series: Series) -> list[CalledBy]:
         """Every index that called cells of a series."""
         with self._lock:
-            return [entry for (of, _), entry in self._bundles.items() if of == series]
+            return [entry for (of, _), entry in self._entries.bundles.items() if of == series]
 
     def baseline(self, series: Series) -> Baseline | None:
         """What the series' first frames fixed, or None if that is still to come."""
@@ -143,7 +129,8 @@ class Ledger:
         with self._lock:
             wells = self._book(series).wells
             places = [(well, timepoint) for well in sorted(wells) for timepoint in sorted(wells[well])]
-            return [self._well_time(series, *place, expected_fields) for place in places]
+            values = [self._well_time(series, *place, expected_fields) for place in places]
+            return [value for value in values if value is not None]
 
     def latest(
         self, series: Series, expected_fields: int = 1, *, now: datetime, timeout: timedelta
@@ -158,6 +145,8 @@ class Ledger:
             for well, times in self._book(series).wells.items():
                 for timepoint in sorted(times, reverse=True):
                     value = self._well_time(series, well, timepoint, expected_fields)
+                    if value is None:
+                        continue
                     settled = value.complete or now - value.committed_at >= timeout
                     if settled and value.fields_present > value.fields_excluded:
                         found[well] = value
@@ -168,19 +157,7 @@ class Ledger:
         """Every slot of a series that has a frame, in order."""
         with self._lock:
             book = self._book(series)
-            return [
-                Unit(
-                    series,
-                    slot,
-                    book.newest[slot],
-                    {
-                        tier: 0 if tier in book.dropped.get(slot, ()) else size
-                        for tier, size in zip(TIERS, sizes, strict=True)
-                    },
-                    book.dropped.get(slot, frozenset()),
-                )
-                for slot, sizes in sorted(book.sizes.items())
-            ]
+            return [_unit(series, book, slot) for slot in sorted(book.sizes)]
 
     def dropped(self, series: Series, slot: int) -> frozenset[str]:
         """The tiers of a slot that retention has deleted."""
@@ -188,130 +165,86 @@ class Ledger:
 
     def is_lost(self, key: FrameKey, revision: int) -> bool:
         """Whether a committed revision's chunks were found damaged: its files are to be done again."""
-        return (key, revision) in self._book(key.series).lost
+        with self._lock:
+            row = self._entries.find(key.series, key.well, key.timepoint, key.field, revision)
+            return row != NONE and self._entries.frames[row].lost
 
     def is_gone(self, series: Series) -> bool:
-        """Whether a whole plate was deleted by retention: its files are not to be done again."""
-        return series in self._gone
+        """Whether a whole plate was deleted by retention, and has not begun anew."""
+        return series in self._entries.gone and series not in self._entries.back
 
-    def _book(self, series: Series) -> _Book:
-        return self._books.get(series) or _Book()
+    def was_deleted(self, series: Series, mtime_ns: int) -> bool:
+        """Whether a file of this date belongs to a plate that was deleted: it is not to be done again.
 
-    def _revisions(self, key: FrameKey) -> Mapping[int, CommittedFrame]:
-        times = self._book(key.series).wells.get(key.well, {})
-        return times.get(key.timepoint, {}).get(key.field, {})
+        One that is newer than all that the plate was made from begins the plate anew.
+        """
+        return mtime_ns <= self._entries.gone.get(series, -1)
 
-    def _well_time(self, series: Series, well: str, timepoint: int, expected_fields: int) -> WellTime:
-        book = self._book(series)
-        every = book.wells[well][timepoint]
-        current = [revisions[max(revisions)] for revisions in every.values()]
-        newest = max(current, key=lambda frame: (frame.committed_at, frame.key.field))
+    def _book(self, series: Series) -> Book:
+        return self._entries.books.get(series) or Book()
+
+    def _revisions(self, key: FrameKey) -> dict[int, int]:
+        """The row of each committed revision of a frame."""
+        frames = self._entries.frames
+        last = self._book(key.series).wells.get(key.well, {}).get(key.timepoint, NONE)
+        field = frames.names.find(key.field)
+        return {revision: row for row, found, revision, t in frames.chain(last) if found == field and t != NONE}
+
+    def _key(self, row: Row) -> FrameKey:
+        names = self._entries.frames.names
+        return FrameKey(*self._entries.series[row.series], names[row.well], names[row.field], row.timepoint)
+
+    def _committed(self, row: Row) -> CommittedFrame:
+        names, lists, files = self._entries.frames.names, self._entries.frames.lists, self._entries.files
+        return CommittedFrame(
+            key=self._key(row),
+            revision=row.revision,
+            t=row.t,
+            path=names[row.path],
+            acquired_at=moment(row.acquired),
+            committed_at=moment(row.committed),
+            n_cells=row.n_cells,
+            edge=row.edge,
+            outcome=names[row.outcome],
+            focus=row.focus,
+            files=tuple(files.ref(number) for number in range(row.first_file, row.first_file + row.files)),
+            tables=lists[row.tables],
+            channels=lists[row.channels],
+        )
+
+    def _well_time(self, series: Series, well: str, timepoint: int, expected_fields: int) -> WellTime | None:
+        """The value of one place; None where no frame line was read of it."""
+        frames, book = self._entries.frames, self._book(series)
+        every = [frames[row] for row, _, _, t in frames.chain(book.wells[well][timepoint]) if t != NONE]
+        if not every:
+            return None
+        every.reverse()  # a chain begins with the last that came
+        every.sort(key=lambda row: row.revision)
+        current = list({row.field: row for row in every}.values())  # of each field the highest revision
+        newest = max(current, key=lambda row: (row.committed, frames.names[row.field]))
+        counted = [frames.names[row.outcome] == "counted" for row in current]
         counts: dict[str, int] = {}
-        for frame in current:
-            _, _, states = book.calls.get((frame.key, frame.revision), (0, "", {}))
-            for state, cells in states.items() if frame.outcome == "counted" else ():
+        for row, counts_here in zip(current, counted, strict=True):
+            for state, cells in frames.counts(row).items() if counts_here else ():
                 counts[state] = counts.get(state, 0) + cells
         expected = max(expected_fields, len(book.fields[well]))
+        first = min(row.acquired for row in current)
         return WellTime(
             series=series,
             well=well,
             timepoint=timepoint,
-            acquired_at=_median([frame.acquired_at for frame in current]),
+            acquired_at=moment(first) + timedelta(microseconds=median(row.acquired - first for row in current)),
             counts=counts,
             fields_present=len(current),
             fields_missing=expected - len(current),
-            fields_excluded=sum(frame.outcome != "counted" for frame in current),
-            focus=median([frame.focus for frame in current if math.isfinite(frame.focus)] or [math.nan]),
-            bundle=book.calls.get((newest.key, newest.revision), (0, "", {}))[1],
-            committed_at=min(frame.committed_at for revisions in every.values() for frame in revisions.values()),
+            fields_excluded=len(current) - sum(counted),
+            focus=median([row.focus for row in current if math.isfinite(row.focus)] or [math.nan]),
+            bundle=frames.names[newest.bundle],
+            committed_at=moment(min(row.committed for row in every)),
         )
 
-    def _frame(self, line: Mapping[str, Any]) -> None:
-        frame = committed_frame(line)
-        key = frame.key
-        book = self._books.setdefault(key.series, _Book())
-        book.wells.setdefault(key.well, {}).setdefault(key.timepoint, {}).setdefault(key.field, {})[frame.revision] = (
-            frame
-        )
-        book.fields.setdefault(key.well, set()).add(key.field)
-        self._calls(line, key)
-        self._weigh(book, line)
-        book.newest[frame.t] = max(book.newest.get(frame.t, frame.committed_at), frame.committed_at)
-        number = int(line.get("number", -1))
-        if number != -1:
-            sighting = (sys.intern(line.get("folder", "")), number)
-            book.ordinals[sighting] = max(book.ordinals.get(sighting, (0, 0)), (line["seq"], key.timepoint))
-        for ref in frame.files:
-            self._note(FileNote(ref, key, frame.revision, frame.committed_at))
 
-    def _touched(self, line: Mapping[str, Any]) -> None:
-        """Files of a committed frame with a new date and the same bytes."""
-        key, at = key_of(line["key"]), datetime.fromisoformat(line["committed_at"])
-        for path, size, mtime_ns, digest in line["files"]:
-            self._note(FileNote(FileRef(path, size, mtime_ns, digest), key, int(line["revision"]), at))
-
-    def _attached(self, line: Mapping[str, Any]) -> None:
-        """Channels that came after their frame."""
-        key, revision = key_of(line["key"]), int(line["revision"])
-        at = datetime.fromisoformat(line["committed_at"])
-        frame = self._revisions(key).get(revision)
-        if frame is None:
-            return  # its journal line was lost; the chunk is there, and no one asks for it
-        fresh = tuple(FileRef(*parts) for parts in line["files"])
-        book = self._books[key.series]
-        book.wells[key.well][key.timepoint][key.field][revision] = replace(
-            frame,
-            files=tuple({ref.path: ref for ref in (*frame.files, *fresh)}.values()),
-            channels=tuple(dict.fromkeys((*frame.channels, *line["channels"]))),
-        )
-        self._weigh(book, line)
-        for ref in fresh:
-            self._note(FileNote(ref, key, revision, at))
-
-    def _weigh(self, book: _Book, line: Mapping[str, Any]) -> None:
-        sizes = book.sizes.setdefault(int(line["t"]), [0] * len(TIERS))
-        for place, tier in enumerate(TIERS):
-            sizes[place] += int(line.get("bytes", {}).get(tier, 0))
-
-    def _dropped(self, line: Mapping[str, Any]) -> None:
-        book = self._books.setdefault(series_of(line["series"]), _Book())
-        slot = int(line["t"])
-        book.dropped[slot] = book.dropped.get(slot, frozenset()) | frozenset(line["tiers"])
-
-    def _lost(self, line: Mapping[str, Any]) -> None:
-        key, revision = key_of(line["key"]), int(line["revision"])
-        self._books.setdefault(key.series, _Book()).lost.add((key, revision))
-        for note in [n for n in self._files.values() if (n.key, n.revision) == (key, revision)]:
-            del self._files[(key.source, note.ref.path)]
-
-    def _leave(self, line: Mapping[str, Any]) -> None:
-        self._gone.add(series_of(line["series"]))
-
-    def _note(self, note: FileNote) -> None:
-        place = (note.key.source, note.ref.path)
-        known = self._files.get(place)
-        if known is None or (known.committed_at, known.revision) <= (note.committed_at, note.revision):
-            self._files[place] = note
-
-    def _calls(self, line: Mapping[str, Any], key: FrameKey | None = None) -> None:
-        key = key or key_of(line["key"])
-        calls = self._books.setdefault(key.series, _Book()).calls
-        place = (key, int(line["revision"]))
-        if place not in calls or calls[place][0] < line["seq"]:
-            counts = {sys.intern(state): int(cells) for state, cells in line["counts"].items()}
-            calls[place] = (line["seq"], sys.intern(line["bundle"]), counts)
-
-    def _baseline(self, line: Mapping[str, Any]) -> None:
-        book = self._books.setdefault(series_of(line["series"]), _Book())
-        if book.baseline is None or book.baseline[0] < line["seq"]:
-            low, high = line["intensity"]
-            book.baseline = (line["seq"], Baseline((float(low), float(high)), float(line["focus"])))
-
-    def _bundle(self, line: Mapping[str, Any]) -> None:
-        entry = CalledBy(line["sha256"], tuple(line["classes"]), dict(line["groups"]), line["table"])
-        self._bundles[(series_of(line["series"]), entry.sha256)] = entry
-
-
-def _median(times: list[datetime]) -> datetime:
-    first = min(times)
-    return first + timedelta(seconds=median((time - first).total_seconds() for time in times))
+def _unit(series: Series, book: Book, slot: int) -> Unit:
+    dropped = book.dropped.get(slot, frozenset())
+    sizes = {tier: 0 if tier in dropped else size for tier, size in zip(TIERS, book.sizes[slot], strict=True)}
+    return Unit(series, slot, moment(book.newest[slot]), sizes, dropped)
