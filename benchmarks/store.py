@@ -2,7 +2,7 @@
 
     python benchmarks/store.py [--frames 40] [--dir DIR] [--fields 1]
 
-Prints medians. Count the fsyncs with `strace -f -c -e trace=fsync python benchmarks/store.py`.
+Prints medians. `commit.py` counts the fsyncs, and holds the time against what its bytes cost anyway.
 """
 
 from __future__ import annotations

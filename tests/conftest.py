@@ -1,6 +1,8 @@
 """Fixtures that several test files share."""
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,14 @@ def real_images() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images: {folder} is not there (set CELLVIGIL_TEST_DATA)")
     return folder
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where the system has one: hundreds of stores are made here, and real fsyncs take time."""
+    shared = Path("/dev/shm")
+    if not os.access(shared, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=shared) as folder:
+        yield Path(folder)

@@ -2,9 +2,9 @@
 
     python tests/store_killer.py STORE KILLS SEED
 
-Each round forks a writer that opens the store and commits at full speed, telling each frame that `append` returned
-for; it is killed with SIGKILL after a random moment. The next round's writer recovers what that left. Prints JSON:
-the frames that were told, by key.
+Each round forks a writer that opens the store and commits at full speed, one by one and in groups, telling each frame
+once its call returned; it is killed with SIGKILL after a random moment. The next round's writer recovers what that
+left. Prints JSON: the frames that were told, by key.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from cellvigil.store.writer import open_store
+from cellvigil.store.writer import Filing, open_store
 from store_records import SERIES, key, record
 
 WELLS = ("A1", "B2", "C3")
@@ -28,9 +28,11 @@ def write_until_killed(store_path: Path, told: int) -> None:
     store = open_store(store_path)
     broken = max((frame.key.timepoint for frame in store.ledger.frames(SERIES)), default=0)  # the last round goes on
     for timepoint in range(broken, broken + 10_000):
-        for well in WELLS:
-            store.append(record(key(well, timepoint)))
-            os.write(told, f"{well} {timepoint}\n".encode())
+        size = len(WELLS) if timepoint % 2 else 1  # every second round in one group
+        for begin in range(0, len(WELLS), size):
+            group = WELLS[begin : begin + size]
+            store.append_all([Filing(record(key(well, timepoint))) for well in group])
+            os.write(told, "".join(f"{well} {timepoint}\n" for well in group).encode())
         store.publish(SERIES)
 
 

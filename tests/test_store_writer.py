@@ -33,8 +33,8 @@ def plate_folder(store: Path) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path):
-    opened = open_store(tmp_path / "store")
+def store(memory):
+    opened = open_store(memory / "store")
     yield opened
     opened.close()
 

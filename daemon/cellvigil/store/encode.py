@@ -1,23 +1,18 @@
-"""A record as the chunks and the journal lines that it will be. Pure: nothing is written here."""
+"""A record as the chunks that it will be. Pure: nothing is written here. Its journal line is made in `lines`."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from cellvigil.data import Array, Calls, Record
-from cellvigil.ledger import CommittedFrame
 from cellvigil.store import columns, names, shards
 from cellvigil.store.commit import Chunk
 from cellvigil.store.layout import REDUCED, Geometry
-from cellvigil.store.plate import FEATURES_TABLE, Field, Plate, Table, canonical
+from cellvigil.store.plate import FEATURES_TABLE, Field, Plate, Table, chunk_name, is_derived, tier_of
 
 
 def frame_chunks(plate_folder: Path, one: Field, slot: int, record: Record, geometry: Geometry) -> list[Chunk]:
@@ -30,19 +25,42 @@ def frame_chunks(plate_folder: Path, one: Field, slot: int, record: Record, geom
     if record.frame.channels == geometry.channels:  # names may repeat: then the order tells them apart
         planes = list(pixels)
     labels = np.asarray(record.cells.labels, dtype=np.int32)
-    folder = plate_folder / one.path
-    small = [None if plane is None else _mean(plane) for plane in planes]
     return [
-        Chunk(folder / "0" / f"c.{slot}.0.0.0", shards.image_shard(planes)),
-        Chunk(folder / "1" / f"c.{slot}.0.0.0", shards.image_shard(small)),
-        Chunk(folder / "labels/cells/0" / f"c.{slot}.0.0", shards.label_chunk(labels)),
-        Chunk(folder / "labels/cells/1" / f"c.{slot}.0.0", shards.label_chunk(_nearest(labels))),
+        *image_chunks(plate_folder, one, slot, shards.image_shard(planes), shards.image_shard(_means(planes))),
+        chunk(plate_folder, one, slot, "labels/cells/0", shards.label_chunk(labels)),
+        chunk(plate_folder, one, slot, "labels/cells/1", shards.label_chunk(_nearest(labels))),
     ]
+
+
+def image_chunks(plate_folder: Path, one: Field, slot: int, full: bytes, reduced: bytes) -> list[Chunk]:
+    """The two levels of a frame's image."""
+    return [chunk(plate_folder, one, slot, "0", full), chunk(plate_folder, one, slot, "1", reduced)]
+
+
+def chunk(plate_folder: Path, one: Field, slot: int, array: str, data: bytes) -> Chunk:
+    """The chunk of one array of a field; `array` is its folder within the field."""
+    return Chunk(plate_folder / one.path / array / chunk_name(array, slot), data, tier_of(array), is_derived(array))
+
+
+def reduced_image(data: bytes, geometry: Geometry) -> bytes:
+    """The shard of the reduced level, made from the full level's: the bytes that the writer writes.
+
+    Raises StoreError if `data` is damaged.
+    """
+    return shards.image_shard(_means(shards.read_planes(data, len(geometry.channels), geometry.shape, geometry.dtype)))
+
+
+def reduced_labels(data: bytes, geometry: Geometry) -> bytes:
+    """The label chunk of the reduced level, made from the full level's: the bytes that the writer writes.
+
+    Raises StoreError if `data` is damaged.
+    """
+    return shards.label_chunk(_nearest(shards.read_labels(data, geometry.shape)))
 
 
 def table_chunk(plate_folder: Path, one: Field, slot: int, table: str, rows: Array) -> Chunk:
     """The chunk of one per-cell table."""
-    return Chunk(plate_folder / one.path / table / f"c.{slot}.0.0", shards.rows_shard(rows))
+    return chunk(plate_folder, one, slot, table, shards.rows_shard(rows))
 
 
 def row_tables(record: Record, plate: Plate, *, embeddings: bool) -> list[tuple[Table, Array]]:
@@ -55,6 +73,21 @@ def row_tables(record: Record, plate: Plate, *, embeddings: bool) -> list[tuple[
         sha256 = record.provenance.get(f"encoder:{encoder}", "")
         with np.errstate(over="ignore"):  # beyond half precision's 65,504 a value becomes infinite, and says so
             found.append((_embedding_table(plate, encoder, sha256, block.shape[1]), block.astype(np.float16)))
+    return found
+
+
+def sums(chunks: Iterable[Chunk], one: Field, channels: int) -> dict[str, int | list[int | None]]:
+    """CRC-32C by array, so that `verify` sees every flipped bit: of each plane of "0", and of each table's chunk.
+
+    Masks carry a checksum of their own; reduced levels follow from the full ones.
+    """
+    found: dict[str, int | list[int | None]] = {}
+    for part in chunks:
+        array = part.path.parent.as_posix().rpartition(f"/{one.path}/")[2]
+        if array == "0":
+            found[array] = shards.plane_sums(part.data, channels)
+        elif array.startswith("cells/"):
+            found[array] = shards.checksum(part.data)
     return found
 
 
@@ -76,98 +109,13 @@ def calls_table(bundle_sha256: str, classes: tuple[str, ...]) -> Table:
     return Table(name, "float32", len(named), attributes)
 
 
-def table_lines(plate: Plate, tables: list[Table]) -> list[dict[str, Any]]:
-    """The journal lines of tables that the plate does not know yet."""
-    return [
-        {
-            "kind": "table",
-            "name": table.name,
-            "dtype": table.dtype,
-            "columns": table.columns,
-            "attributes": dict(table.attributes),
-        }
-        for table in tables
-        if table.name not in plate.tables
-    ]
-
-
-def setting_lines(plate: Plate, provenance: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The journal line that numbers a provenance (what made a record), if the plate does not know it yet."""
-    if canonical(provenance) in plate.settings:
-        return []
-    return [
-        {"kind": "setting", "setting": max(plate.settings.values(), default=-1) + 1, "provenance": dict(provenance)}
-    ]
-
-
-def utc(moment: datetime) -> str:
-    """ISO 8601 in UTC, to the microsecond."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def frame_line(
-    record: Record, one: Field, slot: int, *, setting: int, tables: list[Table], committed_at: datetime
-) -> dict[str, Any]:
-    """The journal line that commits a record."""
-    frame, cells = record.frame, record.cells
-    key = frame.key
-    return {
-        "kind": "frame",
-        "key": [*key.series, key.well, key.field, key.timepoint],
-        "t": slot,
-        "revision": record.revision,
-        "path": one.path,
-        "acquired_at": utc(frame.acquired_at),
-        "committed_at": utc(committed_at),
-        "files": [[ref.path, ref.size, ref.mtime_ns, ref.digest] for ref in frame.files],
-        "n_cells": len(cells),
-        "edge": int(np.count_nonzero(cells.touches_edge)),
-        "counts": columns.state_counts(record.calls, ~cells.touches_edge, record.classes),
-        "outcome": "excluded" if record.quality.excluded else "counted",
-        "quality": _finite(asdict(record.quality)),
-        "channels": list(frame.channels),
-        "missing_channels": list(record.missing_channels),
-        "pixel_size_um": [float(size) for size in frame.pixel_size_um],
-        "shape": list(frame.pixels.shape),
-        "bundle": record.calls.bundle_sha256,
-        "tables": [table.name for table in tables if table.name != FEATURES_TABLE],
-        "setting": setting,
-        "stage_seconds": {stage: round(seconds, 6) for stage, seconds in record.stage_seconds.items()},
-    }
-
-
-def calls_line(
-    frame: CommittedFrame, one: Field, table: Table, *, counts: Mapping[str, int], committed_at: datetime
-) -> dict[str, Any]:
-    """The journal line that commits another index's calls of a frame's cells."""
-    key = frame.key
-    return {
-        "kind": "calls",
-        "key": [*key.series, key.well, key.field, key.timepoint],
-        "t": frame.t,
-        "revision": frame.revision,
-        "path": one.path,
-        "committed_at": utc(committed_at),
-        "bundle": table.attributes["bundle_sha256"],
-        "table": table.name,
-        "counts": dict(counts),
-    }
-
-
-def bundle_line(calls: Calls, classes: tuple[str, ...], groups: Mapping[str, str]) -> dict[str, Any]:
-    """The journal line that names an index's classes and groups, once a plate."""
-    return {
-        "kind": "bundle",
-        "sha256": calls.bundle_sha256,
-        "classes": list(classes),
-        "groups": dict(groups),
-        "table": calls_table(calls.bundle_sha256, classes).name,
-    }
-
-
 def _padded(image: Array) -> Array:
     height, width = image.shape
     return np.pad(image, ((0, -height % REDUCED), (0, -width % REDUCED)), mode="edge")
+
+
+def _means(planes: Sequence[Array | None]) -> list[Array | None]:
+    return [None if plane is None else _mean(plane) for plane in planes]
 
 
 def _mean(plane: Array) -> Array:
@@ -189,10 +137,3 @@ def _embedding_table(plate: Plate, encoder: str, sha256: str, dimension: int) ->
     if plate.tables.get(plain, table) == table:
         return table
     return Table(f"{plain}-{names.segment(sha256[:12])}-{dimension}", "float16", dimension, attributes)
-
-
-def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no word for NaN or infinity: null."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
-    }

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cellvigil.errors import StoreError
+from cellvigil.errors import store_failure
 from cellvigil.journal import Journal
 from cellvigil.store.commit import fsync_path, replace_file
 from cellvigil.store.plate import Field, Plate, Table
@@ -24,13 +24,13 @@ class Place:
 
 
 def begin(store: Path, folder: Path) -> Place:
-    """A new plate's folder, its name durable, its journal empty. Raises StoreError."""
+    """A new plate's folder, its name durable, its journal empty. Raises StoreFull or StoreError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for parent in (folder.parent, folder.parent.parent, store):
             fsync_path(parent)
     except OSError as error:
-        raise StoreError(f"the plate cannot be begun: {error.strerror}", where=folder) from error
+        raise store_failure("the plate cannot be begun", error, where=folder) from error
     return Place(folder, Journal(folder / JOURNAL, end=0, following=1), Plate())
 
 
@@ -71,4 +71,4 @@ def _lay_out(folder: Path, field_path: str, files: Mapping[str, bytes]) -> None:
         for parent in sorted(inside | above):
             fsync_path(parent)
     except OSError as error:
-        raise StoreError(f"the plate cannot be laid out: {error.strerror}", where=folder) from error
+        raise store_failure("the plate cannot be laid out", error, where=folder) from error

@@ -6,7 +6,7 @@ plate that wrote them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,8 +88,12 @@ class Plate:
             self.settings[canonical(line["provenance"])] = int(line["setting"])
 
     def slot(self, timepoint: int, revision: int) -> int:
-        """The slot of a round: the one it has, or the next free one, in order of first commit."""
-        return self.slots.get((timepoint, revision), self._free)
+        """The slot of a round: the one it has, or the next free one, in order of first commit.
+
+        What comes to a round after retention has deleted of its slot gets a slot of its own, and is kept as long.
+        """
+        known = self.slots.get((timepoint, revision), self._free)
+        return self._free if known in self.dropped else known
 
     def place(self, key: FrameKey) -> Field:
         """The field of a frame; a new one gets the next free folder in its well. Not kept until a frame commits."""
@@ -117,6 +121,11 @@ class Plate:
         """The arrays of a field, as folders within it. A table whose journal line is lost is left as it is."""
         tables = (name for name in dict.fromkeys((FEATURES_TABLE, *one.tables)) if name in self.tables)
         return ["0", "1", "labels/cells/0", "labels/cells/1", *tables]
+
+    def chunk_names(self, slot: int, tiers: Collection[str]) -> list[str]:
+        """Where a slot's chunks of some tiers would lie, over all fields, within the plate; not all need be there."""
+        arrays = [(one.path, name) for one in self.fields.values() for name in self.array_names(one)]
+        return [f"{path}/{name}/{chunk_name(name, slot)}" for path, name in arrays if tier_of(name) in tiers]
 
     def array_file(self, name: str) -> bytes:
         """The zarr.json of one array, the same in every field; its shape as `times` says."""
@@ -170,21 +179,26 @@ class Plate:
         return self.geometry
 
     def _field(self, well: str, name: str, path: str) -> Field:
-        return self.fields.setdefault((well, name), Field(well, name, path))
+        known = self.fields.get((well, name))
+        if known is None:
+            known = self.fields[(well, name)] = Field(well, name, path)
+        return known
 
     def _frame(self, line: Mapping[str, Any]) -> None:
         *_, well, name, timepoint = line["key"]
-        slot = int(line["t"])
+        slot, begun = int(line["t"]), (int(timepoint), int(line["revision"]))
         one = self._field(well, name, line["path"])
-        self.slots[(int(timepoint), int(line["revision"]))] = slot
-        self._rounds[slot] = (int(timepoint), int(line["revision"]))
-        self._free = max(self._free, slot + 1)
-        self._begun = max(self._begun, int(timepoint))
+        if self.slots.get(begun) != slot or self._rounds.get(slot) != begun:
+            self.slots[begun] = slot
+            self._rounds[slot] = begun
+            self._free = max(self._free, slot + 1)
+            self._begun = max(self._begun, begun[0])
         if slot not in one.committed:
             one.committed.add(slot)
             self._filled[slot] = self._filled.get(slot, 0) + 1
         if line["n_cells"]:
-            one.tables.update(dict.fromkeys([FEATURES_TABLE, *line["tables"]]))
+            for table in (FEATURES_TABLE, *line["tables"]):
+                one.tables[table] = None
 
 
 def tier_of(array: str) -> str:
@@ -199,6 +213,11 @@ def tier_of(array: str) -> str:
 def is_derived(array: str) -> bool:
     """Whether an array is a reduced level: it can be made again from the full one."""
     return array in ("1", "labels/cells/1")
+
+
+def chunk_name(array: str, slot: int) -> str:
+    """The name of a slot's one chunk in an array's folder."""
+    return f"c.{slot}.0.0.0" if array in ("0", "1") else f"c.{slot}.0.0"
 
 
 def geometry_line(geometry: Geometry) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from cellvigil.errors import StoreError
+from cellvigil.errors import store_failure
 from cellvigil.store.commit import temporary_beside, write_file
 from cellvigil.store.plate import Plate
 
@@ -18,7 +18,7 @@ def grow(folder: Path, plate: Plate, times: int) -> int:
 
     All documents are written aside first and then renamed in one go, so the window in which two fields differ is as
     short as the renames. They are not fsynced: a shape that a power cut loses is made again from the journal. Raises
-    StoreError; then the plate's T is as it was, and the call may be made again.
+    StoreFull or StoreError; then the plate's T is as it was, and the call may be made again.
     """
     if times <= plate.times or not plate.fields:
         return plate.times
@@ -37,5 +37,5 @@ def grow(folder: Path, plate: Plate, times: int) -> int:
         for temporary, _ in ready:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-        raise StoreError(f"the plate cannot be published: {error.strerror}", where=folder) from error
+        raise store_failure("the plate cannot be published", error, where=folder) from error
     return times

@@ -8,7 +8,7 @@ Zarr 3 specification, sharding codec 1.0. Source of the figures: reference/store
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import google_crc32c
@@ -42,6 +42,22 @@ def image_shard(planes: Sequence[Array | None]) -> bytes:
     return _shard([None if plane is None else _blosc(plane) for plane in planes])
 
 
+def with_planes(data: bytes, channels: int, planes: Mapping[int, Array]) -> bytes:
+    """The shard of `image_shard` with these planes (Y, X) put in, by channel; the others' bytes stay as they are.
+
+    Raises StoreError if the shard is damaged.
+    """
+    inner = _inner(data, channels)
+    for place, plane in planes.items():
+        inner[place] = _blosc(plane)
+    return _shard(inner)
+
+
+def plane_sizes(data: bytes, channels: int) -> list[int]:
+    """How many bytes each channel takes in a shard of `image_shard`. Raises StoreError if the shard is damaged."""
+    return [0 if chunk is None else len(chunk) for chunk in _inner(data, channels)]
+
+
 def rows_shard(rows: Array) -> bytes:
     """One time point (1, 8192, columns) of a per-cell table from (n, columns); rows beyond n read as the fill value.
 
@@ -63,6 +79,19 @@ def label_chunk(labels: Array) -> bytes:
     return bytes(_ZSTD.encode(little(labels)))
 
 
+def plane_sums(data: bytes, channels: int) -> list[int | None]:
+    """The CRC-32C of each encoded plane of an image shard; None where one is absent. Raises StoreError if damaged.
+
+    A plane's, not the shard's: attaching a channel copies the others as they are, so their sums stay.
+    """
+    return [None if chunk is None else checksum(chunk) for chunk in _inner(data, channels)]
+
+
+def checksum(data: bytes) -> int:
+    """The CRC-32C of some bytes, as a shard's index has it."""
+    return int(google_crc32c.value(data))
+
+
 def read_rows(data: bytes, count: int, columns: int, dtype: npt.DTypeLike) -> Array:
     """The first `count` rows (count, columns) of a shard that `rows_shard` made. Raises StoreError if it is damaged."""
     index = _index(data, ROWS // ROWS_INNER)
@@ -75,20 +104,21 @@ def read_rows(data: bytes, count: int, columns: int, dtype: npt.DTypeLike) -> Ar
     return np.concatenate(parts)[:count] if parts else np.empty((0, columns), dtype=dtype)
 
 
+def read_planes(data: bytes, channels: int, shape: tuple[int, int], dtype: npt.DTypeLike) -> list[Array | None]:
+    """The planes (Y, X) of one time point that `image_shard` made; None for an absent channel.
+
+    Raises StoreError if the shard is damaged.
+    """
+    kind = np.dtype(dtype).newbyteorder("<")
+    return [None if chunk is None else _plane(chunk, shape, kind) for chunk in _inner(data, channels)]
+
+
 def read_image(data: bytes, channels: int, shape: tuple[int, int], dtype: npt.DTypeLike) -> Array:
     """One time point (C, Y, X) that `image_shard` made; an absent channel reads as 0. Raises StoreError if damaged."""
-    kind = np.dtype(dtype).newbyteorder("<")
-    pixels = np.zeros((channels, *shape), dtype=kind)
-    for plane, (offset, length) in zip(pixels, _index(data, channels), strict=True):
-        if offset == _ABSENT:
-            continue
-        if offset + length > len(data):
-            raise StoreError("a shard ends before its pixels do")
-        try:
-            decoded = Blosc().decode(data[int(offset) : int(offset + length)])
-            plane[...] = np.frombuffer(decoded, dtype=kind).reshape(shape)
-        except (ValueError, RuntimeError) as error:
-            raise StoreError(f"a shard's pixels are damaged: {error}") from None
+    pixels = np.zeros((channels, *shape), dtype=np.dtype(dtype).newbyteorder("<"))
+    for place, plane in enumerate(read_planes(data, channels, shape, dtype)):
+        if plane is not None:
+            pixels[place] = plane
     return pixels
 
 
@@ -98,6 +128,23 @@ def read_labels(data: bytes, shape: tuple[int, int]) -> Array:
         return np.frombuffer(_ZSTD.decode(data), dtype="<i4").reshape(shape)
     except (ValueError, RuntimeError) as error:
         raise StoreError(f"a label image is damaged: {error}") from None
+
+
+def _plane(chunk: bytes, shape: tuple[int, int], kind: np.dtype[Any]) -> Array:
+    try:
+        return np.frombuffer(Blosc().decode(chunk), dtype=kind).reshape(shape)
+    except (ValueError, RuntimeError) as error:
+        raise StoreError(f"a shard's pixels are damaged: {error}") from None
+
+
+def _inner(data: bytes, chunks: int) -> list[bytes | None]:
+    """The encoded inner chunks of a shard, None where one is absent."""
+    found: list[bytes | None] = []
+    for offset, length in _index(data, chunks).tolist():
+        if offset != _ABSENT and offset + length > len(data):
+            raise StoreError("a shard ends before its pixels do")
+        found.append(None if offset == _ABSENT else data[offset : offset + length])
+    return found
 
 
 def _blosc(block: Array) -> bytes:

@@ -9,39 +9,30 @@ from __future__ import annotations
 import contextlib
 import gc
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cellvigil.data import Array, Baseline, Calls, FileRef, FrameKey, Record
-from cellvigil.errors import StoreError
-from cellvigil.journal import Line
+from cellvigil.data import Baseline, Calls, FileRef, Frame, FrameKey, Record
+from cellvigil.errors import BadFile, StoreError
 from cellvigil.ledger import CommittedFrame, Ledger, Series
-from cellvigil.store import columns, encode, names
-from cellvigil.store.commit import commit
-from cellvigil.store.fit import SourcePlan, check_cells, fitting_geometry
-from cellvigil.store.layout import Geometry
+from cellvigil.store import gone, lines
+from cellvigil.store.attaching import attach
+from cellvigil.store.calling import add_calls
+from cellvigil.store.filing import Committed, Filing, Group
+from cellvigil.store.fit import SourcePlan
+from cellvigil.store.holdings import Conflict, Holdings, Rules
 from cellvigil.store.lock import StoreLock
-from cellvigil.store.place import Place, begin, list_fields, prepare
-from cellvigil.store.plate import FEATURES_TABLE, Table, canonical, geometry_line
+from cellvigil.store.place import Place, list_fields
 from cellvigil.store.publish import grow
-from cellvigil.store.recover import FORMAT, Opened, Recovery, plate_folders, recover
-from cellvigil.store.rows import read_table
+from cellvigil.store.recover import Opened, Recovery, plate_folders, recover
+
+__all__ = ["Committed", "Filing", "SourcePlan", "Store", "open_store"]
 
 _ANY = 10**9
 """A time point later than all: no round is waited for any longer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """A frame that is in the store."""
-
-    key: FrameKey
-    t: int  # its slot in the plate's arrays
-    revision: int
-    line: Mapping[str, Any]  # the journal line that committed it; {} if it was committed before
 
 
 def _utc_now() -> datetime:
@@ -54,18 +45,21 @@ def open_store(
     now: Callable[[], datetime] = _utc_now,
     embeddings: bool = True,
     plans: Mapping[str, SourcePlan] | None = None,
+    min_free_mb: float = 0.0,
 ) -> Store:
     """Open (or begin) the store in folder `path` for writing, mending what a crash left of any plate.
 
     `now` gives the commit times (aware). `embeddings`: whether cells' embeddings are kept. `plans`: what is known
-    beforehand of each source, by its name. Raises StoreError if another process writes this store, or the disk fails.
+    beforehand of each source, by its name. `min_free_mb`: with less room on the disk (in 1e6 bytes), every write raises
+    StoreFull before anything is written. Raises StoreError if another process writes this store, or the disk fails.
     """
     lock = StoreLock(path)
     try:
         ledger = Ledger()
+        gone.finish_gone(path, ledger.add)
         with _nothing_collected():
-            opened = [recover(path, folder, ledger.add) for folder in plate_folders(path)]
-        return Store(path, lock, ledger, opened, now=now, embeddings=embeddings, plans=plans or {})
+            opened = [recover(path, one, ledger.add, settled=lock.settled) for one in plate_folders(path)]
+        return Store(path, lock, ledger, opened, Rules(now, embeddings, plans or {}, min_free_mb))
     except BaseException:
         lock.release()
         raise
@@ -84,207 +78,172 @@ def _nothing_collected() -> Iterator[None]:
 
 
 class Store:
-    """An open store. Made by `open_store`; every method may be called from any thread, one works at a time."""
+    """An open store. Made by `open_store`; every method may be called from any thread, one works at a time.
 
-    def __init__(
-        self,
-        path: Path,
-        lock: StoreLock,
-        ledger: Ledger,
-        opened: Sequence[Opened],
-        *,
-        now: Callable[[], datetime],
-        embeddings: bool,
-        plans: Mapping[str, SourcePlan],
-    ) -> None:
+    Whatever raises StoreFull has changed nothing, and does its work when it is called again and there is room.
+    """
+
+    def __init__(self, path: Path, lock: StoreLock, ledger: Ledger, opened: Sequence[Opened], rules: Rules) -> None:
         self.path = path
         self.ledger = ledger
         self.recovered: tuple[Recovery, ...] = tuple(one.recovery for one in opened if not one.recovery.clean)
         self._store_lock = lock
-        self._now = now
-        self._embeddings = embeddings
-        self._plans = plans
+        self._rules = rules
         self._one_at_a_time = threading.RLock()
         # What a crash kept from readers is theirs when this session ends, though nothing more is written to the plate.
-        self._places = {
+        places = {
             one.folder: Place(one.folder, one.journal, one.plate, touched=one.plate.settled(_ANY) > one.plate.times)
             for one in opened
         }
+        self._held = Holdings(path, ledger, rules, places)
 
     def append(self, record: Record, *, folder: str = "", number: int = -1) -> Committed:
         """Commit one frame: when this returns, it is on the disk, whatever happens next.
 
         `folder` and `number`: the sighting that the frame's time point came from (`Ledger.ordinals` gives them back).
         A revision that is committed already is not written again if its files are the same. Raises
-        BadFile("geometry_changed" | "too_many_cells" | "wrong_type") before anything is written, and StoreError if
-        the disk fails: then the frame is not committed, and may be tried again.
+        BadFile("geometry_changed" | "too_many_cells" | "wrong_type") before anything is written, and StoreError
+        (StoreFull) if the disk fails: then the frame is not committed, and may be tried again.
         """
-        with self._one_at_a_time:
-            if (before := self._committed_before(record)) is not None:
-                return before
-            key = record.frame.key
-            place = self._place(key.series)
-            geometry = fitting_geometry(record.frame, place.plate.geometry, self._plans.get(key.source, SourcePlan()))
-            check_cells(record)
-            rows = encode.row_tables(record, place.plate, embeddings=self._embeddings)
-            self._introduce(place, record, geometry, [table for table, _ in rows])
-            line = self._commit(place, record, rows, {"folder": folder, "number": number})
-            with contextlib.suppress(StoreError):  # the frame is committed: `publish` lists it later, or tells
-                list_fields(place)
-            return Committed(key, int(line["t"]), record.revision, line)
+        [answer] = self.append_all([Filing(record, folder, number)])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def append_all(self, filings: Sequence[Filing]) -> list[Committed | Exception]:
+        """Commit several frames together, with fewer fsyncs than one by one; the answers in their order.
+
+        A filing that does not fit (`append` would raise BadFile, ValueError, or StoreError for other files of the same
+        revision) is answered with its error and costs the others nothing. Raises StoreError (StoreFull) if the disk
+        fails: then none is committed, except that plates whose journal was written before stand; call it again with
+        the same filings, and each is committed once and answered with the line that committed it.
+        """
+        with self._open():
+            group = Group(self._held)
+            answers: list[Committed | Exception] = []
+            for filing in filings:
+                try:
+                    answers.append(group.add(filing))
+                except (BadFile, ValueError, Conflict) as error:
+                    answers.append(error)
+            group.commit()
+            return [self._told(answer) for answer in answers]
+
+    def attach(self, frame: Frame, *, missing: Sequence[str] = ()) -> Committed:
+        """Add channels that came after their frame was committed; when this returns, they are on the disk.
+
+        `frame` holds only the new channels, (C, Y, X) as the plate's, and their files; `missing` are those that are
+        still awaited. They join the frame's newest revision. What is there already from the same files is not written
+        again. Where retention has deleted the pixels, the files are noted as done and no pixel is written. Raises
+        BadFile("geometry_changed" | "wrong_type") for channels that do not fit the plate, ValueError if the frame is
+        not committed or has a channel already, StoreError (StoreFull) if the disk fails or the shard is damaged.
+        """
+        with self._open():
+            self._held.see_room()
+            return attach(self._held, frame, missing)
 
     def append_calls(
         self, frame: CommittedFrame, calls: Calls, classes: tuple[str, ...], groups: Mapping[str, str]
     ) -> None:
         """Add another index's calls of a committed frame's cells; they become the current ones, the old ones stay.
 
-        Raises ValueError if `calls` are not one a cell, StoreError if the disk fails.
+        Raises ValueError if `calls` are not one a cell or retention has deleted the frame's measurements, StoreError
+        (StoreFull) if the disk fails.
         """
-        with self._one_at_a_time:
+        with self._open():
             if len(calls) != frame.n_cells:
                 raise ValueError(f"{len(calls)} calls for {frame.n_cells} cells of {frame.key}")
-            place = self._place(frame.key.series)
-            one = place.plate.place(frame.key)
-            table, rows = encode.calls_block(place.plate, calls, classes)
-            self._announce(place, calls, (classes, groups), [table])
-            prepare(place, one, [table])
-            edge = read_table(place.folder / one.path, FEATURES_TABLE, frame.t, frame.n_cells)["touches_edge"] > 0
-            chunk = encode.table_chunk(place.folder, one, frame.t, table.name, rows)
-            counts = columns.state_counts(calls, ~edge, classes)
-            line = encode.calls_line(frame, one, table, counts=counts, committed_at=self._now())
-            self._take(place, commit([chunk] if frame.n_cells else [], place.journal, [line]))
+            self._held.see_room()
+            add_calls(self._held, frame, calls, (classes, groups))
 
     def channels(self, series: Series) -> tuple[str, ...] | None:
         """The channels that a series' plate can hold; None before its first frame."""
-        with self._one_at_a_time:
-            geometry = self._place(series).plate.geometry
-            return None if geometry is None else geometry.channels
+        with self._open():
+            place = self._held.known(series)
+            return None if place is None or place.plate.geometry is None else place.plate.geometry.channels
 
     def note_files(self, key: FrameKey, files: Sequence[FileRef]) -> None:
-        """Journal that the files of a committed frame were touched and hold the same bytes. Raises StoreError."""
-        with self._one_at_a_time:
-            line = {
-                "kind": "files",
-                "key": [*key.series, key.well, key.field, key.timepoint],
-                "revision": self.ledger.revision(key),
-                "files": [[ref.path, ref.size, ref.mtime_ns, ref.digest] for ref in files],
-                "committed_at": encode.utc(self._now()),
-            }
-            place = self._place(key.series)
-            self._take(place, place.journal.append([line]))
+        """Journal that a committed frame's files were touched, with the same bytes. Raises StoreError (StoreFull)."""
+        with self._open():
+            line = lines.files_line(key, self.ledger.revision(key), files, self._rules.now())
+            self._journal(key.series, [line])
 
     def set_baseline(self, series: Series, baseline: Baseline) -> None:
-        """Fix what a series' first frames measured; the last one set stands. Raises StoreError."""
-        with self._one_at_a_time:
-            low, high = baseline.intensity
-            line = {
-                "kind": "baseline",
-                "series": list(series),
-                "intensity": [float(low), float(high)],
-                "focus": float(baseline.focus),
-                "committed_at": encode.utc(self._now()),
-            }
-            place = self._place(series)
-            self._take(place, place.journal.append([line]))
+        """Fix what a series' first frames measured; the last one set stands. Raises StoreError (StoreFull)."""
+        with self._open():
+            self._journal(series, [lines.baseline_line(series, baseline, self._rules.now())])
 
     def baseline(self, series: Series) -> Baseline | None:
         """What `set_baseline` fixed, in this run or an earlier one; None if nothing yet."""
         return self.ledger.baseline(series)
 
+    def journal_lines(self, series: Series, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Journal what was decided of a plate's slots or frames (kinds "dropped" and "lost"), with one fsync.
+
+        Written however little room there is, since deleting makes room. Raises ValueError for a plate that is not in
+        the store, StoreError (StoreFull) if the disk fails.
+        """
+        with self._open():
+            place = self._held.known(series)
+            if place is None:
+                raise ValueError(f"no plate of {'/'.join(series)} is in the store")
+            self._held.take(place, place.journal.append(entries))
+
+    def chunk_paths(self, series: Series, slot: int, tiers: Collection[str]) -> list[Path]:
+        """Where a slot's chunks of some tiers would lie; not all need be there."""
+        with self._open():
+            place = self._held.known(series)
+            return [] if place is None else [place.folder / name for name in place.plate.chunk_names(slot, tiers)]
+
+    def leave(self, series: Series) -> None:
+        """Give a whole plate up: journal that it is gone, and put its folder out of sight (`gone.remove_hidden` deletes
+        it). Its files count as done; newer ones of the series begin it anew. Raises StoreError: call it again.
+        """
+        newest = gone.newest_file(self.ledger, series)  # a second for 55,000 frames: no commit waits for it
+        with self._open():
+            line = gone.leave(self.path, series, newest_mtime_ns=newest, committed_at=lines.utc(self._rules.now()))
+            self._held.places.pop(gone.folder_of(self.path, series), None)
+            self.ledger.add(line)
+
     def publish(self, series: Series, *, overdue: int = -1) -> int:
         """Show every finished round to readers: all arrays of the plate grow together. Returns T, the slots shown.
 
         `overdue`: the latest time point that is not waited for any longer (its frame timeout has passed). Cheap when
-        there is nothing to show. Raises StoreError if the disk fails: nothing committed is lost, call it again.
+        there is nothing to show. Raises StoreError (StoreFull): nothing committed is lost, call it again.
         """
-        with self._one_at_a_time:
-            place = self._place(series)
+        with self._open():
+            place = self._held.known(series)
+            if place is None:
+                return 0
             list_fields(place)
             return grow(place.folder, place.plate, place.plate.settled(overdue))
 
     def close(self) -> None:
         """Show everything that is committed, and give the store up. Closing twice does nothing. Raises StoreError."""
         with self._one_at_a_time:
+            clean = False
             try:
-                for place in self._places.values():
+                for place in self._held.places.values():
                     if place.touched and self._store_lock.held:
                         list_fields(place)
                         grow(place.folder, place.plate, place.plate.settled(_ANY))
+                clean = True
             finally:
-                self._store_lock.release()
+                self._store_lock.release(clean=clean)
 
-    def _committed_before(self, record: Record) -> Committed | None:
-        known = self.ledger.frame(record.frame.key, record.revision)
-        if known is None:
-            return None
-        if {ref.digest for ref in known.files} != {ref.digest for ref in record.frame.files}:
-            raise StoreError(
-                f"{known.key} revision {known.revision} is in the store with other files",
-                where=self.path,
-                hint=f"commit it as revision {self.ledger.revision(known.key) + 1}",
-            )
-        return Committed(known.key, known.t, known.revision, {})
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[None]:
+        with self._one_at_a_time:
+            if not self._store_lock.held:
+                raise StoreError("the store is closed", where=self.path)
+            yield
 
-    def _place(self, series: Series) -> Place:
-        """The plate of a series, begun on the disk if it is new."""
-        if not self._store_lock.held:
-            raise StoreError("the store is closed", where=self.path)
-        source, experiment, plate = (names.segment(name) for name in series)
-        folder = self.path / source / experiment / f"{plate}.zarr"
-        if (place := self._places.get(folder)) is None:
-            place = self._places[folder] = begin(self.path, folder)
-        if not any(place.plate.series):
-            self._take(place, place.journal.append([{"kind": "plate", "format": FORMAT, "series": list(series)}]))
-        if place.plate.series != series:
-            raise StoreError(
-                f"{place.plate.series} and {series} have one folder", where=folder, hint="rename one of them"
-            )
-        return place
+    def _journal(self, series: Series, entries: Sequence[Mapping[str, Any]]) -> None:
+        self._held.see_room()
+        place = self._held.place(series)
+        self._held.take(place, place.journal.append(entries))
 
-    def _introduce(self, place: Place, record: Record, geometry: Geometry, tables: list[Table]) -> None:
-        """Journal what a record relies on and the plate does not know yet; rare, so a commit of its own."""
-        if place.plate.geometry is None:
-            entry = {**geometry_line(geometry), "series": list(place.plate.series)}
-            self._take(place, place.journal.append([entry]))
-        self._announce(place, record.calls, (record.classes, record.groups), tables, record.provenance)
-
-    def _announce(
-        self,
-        place: Place,
-        calls: Calls,
-        index: tuple[tuple[str, ...], Mapping[str, str]],
-        tables: list[Table],
-        provenance: Mapping[str, str] | None = None,
-    ) -> None:
-        lines = encode.table_lines(place.plate, tables)
-        if self.ledger.bundle(place.plate.series, calls.bundle_sha256) is None:
-            lines.append(encode.bundle_line(calls, *index))
-        if provenance is not None:
-            lines += encode.setting_lines(place.plate, provenance)
-        lines = [{**line, "series": list(place.plate.series)} for line in lines]
-        if lines:
-            self._take(place, place.journal.append(lines))
-
-    def _commit(
-        self, place: Place, record: Record, rows: Sequence[tuple[Table, Array]], sighting: Mapping[str, Any]
-    ) -> Line:
-        plate, key = place.plate, record.frame.key
-        one, slot = plate.place(key), plate.slot(key.timepoint, record.revision)
-        tables = [table for table, _ in rows]
-        prepare(place, one, tables)
-        setting = plate.settings[canonical(record.provenance)]
-        chunks = encode.frame_chunks(place.folder, one, slot, record, plate.known_geometry)
-        chunks += [encode.table_chunk(place.folder, one, slot, table.name, block) for table, block in rows]
-        entry = encode.frame_line(record, one, slot, setting=setting, tables=tables, committed_at=self._now())
-        entry |= sighting
-        if (older := self.ledger.frame(key)) is not None and older.revision < record.revision:
-            entry["supersedes"] = older.t
-        [line] = commit(chunks, place.journal, [entry])
-        self._take(place, [line])
-        return line
-
-    def _take(self, place: Place, lines: list[Line]) -> None:
-        place.touched = True
-        for line in lines:
-            place.plate.apply(line)
-            self.ledger.add(line)
+    def _told(self, answer: Committed | Exception) -> Committed | Exception:
+        if isinstance(answer, Exception):
+            return answer
+        return replace(answer, line=self._held.untold.pop((answer.key, answer.revision), {}))
