@@ -16,8 +16,10 @@ import zarr
 from cellvigil.data import Baseline, FrameKey
 from cellvigil.errors import StoreError
 from cellvigil.journal import read, seal
-from cellvigil.store.writer import Store, open_store
-from store_records import SERIES, key, record
+from cellvigil.store.reader import read_ledger
+from cellvigil.store.rows import read_table
+from cellvigil.store.writer import Filing, Store, open_store
+from store_records import SERIES, calls_of, key, record
 
 HERE = Path(__file__).parent
 
@@ -253,3 +255,176 @@ def test_a_plate_of_a_later_format_is_not_touched(tmp_path):
     with pytest.raises(StoreError, match="format 2"):
         open_store(tmp_path)
     assert journal.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["0/c.1.0.0.0", "labels/cells/0/c.1.0.0", "cells/features/c.1.0.0"])
+def test_a_chunk_that_the_journal_names_and_that_is_gone_is_told_and_never_fatal(tmp_path, name):
+    keys = filled(tmp_path)
+    (plate_folder(tmp_path) / "A/1/0" / name).unlink()
+    for _ in range(2):  # until somebody repairs it
+        [report] = open_and_close(tmp_path).recovered
+        assert (report.missing, report.orphans, report.derived, report.documents) == (1, 0, 0, 0)
+    store = open_store(tmp_path)
+    assert {frame.key for frame in store.ledger.frames(SERIES)} == set(keys)
+    store.append(record(key("A1", 3)))
+    store.close()
+
+
+def test_a_frame_without_cells_has_no_rows_to_miss(tmp_path):
+    store = open_store(tmp_path)
+    store.append(record(key("A1"), n=0))
+    store.append(record(key("A1", 1)))
+    store.close()
+    assert open_and_close(tmp_path).recovered == ()
+
+
+def test_calls_that_were_added_later_are_missed_too(tmp_path):
+    filled(tmp_path, times=1)
+    store = open_store(tmp_path)
+    frame = store.ledger.frame(key())
+    store.append_calls(frame, calls_of(5, bundle="12" * 32, classes=2), ("a", "b"), {"a": "alive"})
+    store.close()
+    assert open_and_close(tmp_path).recovered == ()
+    (plate_folder(tmp_path) / "A/1/0/cells/calls-121212121212/c.0.0.0").unlink()
+    assert [report.missing for report in open_and_close(tmp_path).recovered] == [1]
+
+
+def drop(path: Path, tiers: list[str], slot: int) -> None:
+    store = open_store(path)
+    line = {"kind": "dropped", "series": list(SERIES), "t": slot, "tiers": tiers, "why": "age"}
+    store.journal_lines(SERIES, [{**line, "committed_at": "2024-03-02T00:00:00Z"}])
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("tiers", "folders"),
+    [
+        (["pixels"], {"0", "1"}),
+        (["labels", "embeddings"], {"labels/cells/0", "labels/cells/1", "cells/embedding-lite0"}),
+        (["measurements"], {"cells/features", "cells/calls-abababababab"}),
+    ],
+)
+def test_a_dropping_that_a_crash_broke_off_is_finished(tmp_path, tiers, folders):
+    filled(tmp_path)
+    before = set(plate_folder(tmp_path).rglob("c.*"))
+    drop(tmp_path, tiers, 1)
+    (plate_folder(tmp_path) / "A/1/0" / sorted(folders)[0] / "zarr.json").unlink()
+    [report] = open_and_close(tmp_path).recovered
+    assert (report.dropped, report.orphans, report.missing, report.derived) == (2 * len(folders), 0, 0, 0)
+    gone = before - set(plate_folder(tmp_path).rglob("c.*"))
+    fields = [plate_folder(tmp_path) / well for well in ("A/1/0", "B/2/0")]
+    assert {path.parent for path in gone} == {field / name for field in fields for name in folders}
+    assert {path.name.split(".")[1] for path in gone} == {"1"}
+    assert open_and_close(tmp_path).recovered == ()
+
+
+def test_rows_that_retention_deleted_are_told_as_such_and_others_as_missing(tmp_path):
+    filled(tmp_path)
+    drop(tmp_path, ["measurements"], 1)
+    open_and_close(tmp_path)
+    dropped = read_ledger(tmp_path).dropped(SERIES, 1)
+    field = plate_folder(tmp_path) / "A/1/0"
+    with pytest.raises(StoreError, match="retention deleted the rows of slot 1"):
+        read_table(field, "cells/features", 1, 5, dropped=dropped)
+    (field / "cells/features/c.2.0.0").write_bytes(b"no shard")
+    with pytest.raises(StoreError, match="damaged"):
+        read_table(field, "cells/features", 2, 5)
+    (field / "cells/features/c.2.0.0").unlink()
+    with pytest.raises(StoreError, match=r"missing.*cellvigil repair"):
+        read_table(field, "cells/features", 2, 5)
+
+
+def test_a_torn_group_keeps_the_frames_whose_lines_are_whole(tmp_path):
+    filled(tmp_path, times=1)
+    store = open_store(tmp_path)
+    keys = [key(well, timepoint) for timepoint in (1, 2) for well in ("A1", "B2")]
+    store.append_all([Filing(record(one)) for one in keys])
+    store.close()
+    journal = plate_folder(tmp_path) / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-100])
+    store = open_store(tmp_path)
+    [report] = store.recovered
+    assert report.skipped_lines == ()
+    assert (report.orphans, report.missing) == (7, 0)
+    assert [store.ledger.revision(one) for one in keys] == [0, 0, 0, -1]
+    store.append(record(keys[-1]))
+    store.close()
+    assert_whole(reopened(tmp_path), keys)
+
+
+@pytest.mark.parametrize("tail", [b"\0", b"\0" * 5000, b"\0" * 100 + b'{"seq":99,"ki'], ids=["one", "page", "and text"])
+def test_zeros_at_the_journals_end_are_cut(tmp_path, tail):
+    keys = filled(tmp_path)
+    journal = plate_folder(tmp_path) / "journal.jsonl"
+    before = journal.read_bytes()
+    journal.write_bytes(before + tail)
+    [report] = open_and_close(tmp_path).recovered
+    assert (report.cut_bytes, report.skipped_lines, report.orphans) == (len(tail), (), 0)
+    assert journal.read_bytes() == before
+    assert_whole(reopened(tmp_path), keys)
+
+
+def test_a_plate_folder_without_a_journal_or_with_an_empty_one_is_begun_anew(tmp_path):
+    plate_folder(tmp_path).mkdir(parents=True)
+    assert open_and_close(tmp_path).recovered == ()
+    (plate_folder(tmp_path) / "journal.jsonl").touch()
+    store = open_store(tmp_path)
+    assert store.recovered == ()
+    store.append(record())
+    store.close()
+    assert_whole(reopened(tmp_path), [key()])
+
+
+def test_two_lines_for_one_slot_of_a_field_are_told(tmp_path):
+    filled(tmp_path)
+    journal = plate_folder(tmp_path) / "journal.jsonl"
+    lines = read(journal)
+    frame = next(line for line in lines if line["kind"] == "frame")
+    journal.write_bytes(journal.read_bytes() + seal({**frame, "seq": 1000, "revision": 1}))
+    assert [report.doubled for report in open_and_close(tmp_path).recovered] == [1]
+
+
+def test_a_deleted_plate_is_gone_for_readers_and_for_the_next_session(tmp_path):
+    filled(tmp_path)
+    store = open_store(tmp_path)
+    store.leave(SERIES)
+    store.close()
+    assert read_ledger(tmp_path).is_gone(SERIES)
+    again = open_store(tmp_path)
+    assert again.ledger.is_gone(SERIES)
+    assert again.ledger.series() == ()
+    again.close()
+
+
+def test_a_folder_with_an_unfinished_name_is_removed(tmp_path):
+    keys = filled(tmp_path)
+    (plate_folder(tmp_path) / "A/1/.tmp.9.9/deep").mkdir(parents=True)
+    assert [report.temporaries for report in open_and_close(tmp_path).recovered] == [1]
+    assert_whole(reopened(tmp_path), keys)
+
+
+def test_readers_beside_a_writer_see_whole_frames_or_none(tmp_path):
+    """A second process commits groups while this one reads journals and rows."""
+    writer = """
+import sys
+from pathlib import Path
+from cellvigil.store.writer import Filing, open_store
+from store_records import SERIES, key, record
+store = open_store(Path(sys.argv[1]))
+for timepoint in range(12):
+    store.append_all([Filing(record(key(well, timepoint))) for well in ("A1", "B2", "C3")])
+    store.publish(SERIES)
+store.close()
+"""
+    paths = os.pathsep.join([str(HERE), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    seen = set()
+    with subprocess.Popen([sys.executable, "-c", writer, str(tmp_path)], env=environment) as process:
+        while process.poll() is None:
+            for frame in read_ledger(tmp_path).frames(SERIES):
+                rows = read_table(plate_folder(tmp_path) / frame.path, "cells/features", frame.t, frame.n_cells)
+                np.testing.assert_array_equal(rows["area_um2"], record(frame.key).cells.areas_um2)
+                seen.add(frame.key)
+    assert process.returncode == 0
+    assert len(read_ledger(tmp_path).frames(SERIES)) == 36
+    assert seen

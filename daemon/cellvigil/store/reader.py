@@ -1,4 +1,7 @@
-"""Reading a store without its lock, while a daemon may be writing it: journals as they stand, never mended here."""
+"""Reading a store without its lock, while a daemon may be writing it: journals as they stand, never mended here.
+
+A line that is half written is left out; what a whole line names is whole, until retention says otherwise.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from pathlib import Path
 
 from cellvigil.journal import Line, fold, read
 from cellvigil.ledger import Ledger
+from cellvigil.store.gone import gone_series
 from cellvigil.store.recover import JOURNAL, plate_folders
 
 
@@ -22,8 +26,9 @@ def plate_ledger(folder: Path) -> Ledger:
 
 
 def read_ledger(store: Path) -> Ledger:
-    """The ledger of a whole store. Raises StoreError."""
+    """The ledger of a whole store, deleted plates included. Raises StoreError."""
     ledger = Ledger()
+    gone_series(store, ledger.add)
     for folder in plate_folders(store):
         fold(folder / JOURNAL, ledger.add)
     return ledger

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,27 +12,34 @@ import numpy as np
 
 from cellvigil.data import Array
 from cellvigil.errors import StoreError
+from cellvigil.store.plate import chunk_name, tier_of
 from cellvigil.store.shards import read_rows
 
+_REPAIR = "run `cellvigil repair`"
 
-def read_table(field: Path, table: str, t: int, count: int) -> dict[str, Array]:
+
+def read_table(field: Path, table: str, t: int, count: int, *, dropped: Collection[str] = ()) -> dict[str, Array]:
     """The rows of one frame by column, each (count,); no rows for a frame without cells.
 
-    `field` is the field's folder, `table` e.g. "cells/features". Raises StoreError if a file is missing or damaged.
+    `field` is the field's folder, `table` e.g. "cells/features", `dropped` what `Ledger.dropped` says of the slot.
+    Raises StoreError if a file is missing (saying so where retention deleted it) or damaged.
     """
     columns = table_columns(field / table)
     if not count:
         return {name: np.empty(0, dtype=np.float32) for name in columns}
-    rows = _read(field / table, t, count, len(columns), np.float32)
+    rows = _read(field / table, t, (count, len(columns)), np.float32, tier_of(table) in dropped)
     return {name: rows[:, place] for place, name in enumerate(columns)}
 
 
-def read_embedding(field: Path, table: str, t: int, count: int) -> Array:
-    """The embeddings of one frame's cells, (count, d) f32 from the stored half precision. Raises StoreError."""
+def read_embedding(field: Path, table: str, t: int, count: int, *, dropped: Collection[str] = ()) -> Array:
+    """The embeddings of one frame's cells, (count, d) f32 from the stored half precision.
+
+    `dropped`, and what it raises: as `read_table`.
+    """
     columns = int(_document(field / table)["shape"][2])
     if not count:
         return np.empty((0, columns), dtype=np.float32)
-    return _read(field / table, t, count, columns, np.float16).astype(np.float32)
+    return _read(field / table, t, (count, columns), np.float16, tier_of(table) in dropped).astype(np.float32)
 
 
 def table_columns(table: Path) -> tuple[str, ...]:
@@ -42,12 +50,19 @@ def table_columns(table: Path) -> tuple[str, ...]:
         raise StoreError("the table does not name its columns", where=table) from None
 
 
-def _read(table: Path, t: int, count: int, columns: int, dtype: type[np.generic]) -> Array:
-    path = table / f"c.{t}.0.0"
+def _read(table: Path, t: int, shape: tuple[int, int], dtype: type[np.generic], dropped: bool) -> Array:
+    path = table / chunk_name(table.name, t)
     try:
-        return read_rows(path.read_bytes(), count, columns, dtype)
+        return read_rows(path.read_bytes(), *shape, dtype)
+    except FileNotFoundError as error:
+        if dropped:
+            hint = "keep more with store.retention"
+            raise StoreError(f"retention deleted the rows of slot {t}", where=table, hint=hint) from error
+        raise StoreError("rows that the journal names are missing", where=path, hint=_REPAIR) from error
     except OSError as error:
         raise StoreError(f"rows that the journal names cannot be read: {error.strerror}", where=path) from error
+    except (ValueError, RuntimeError) as error:
+        raise StoreError(f"rows that the journal names are damaged: {error}", where=path, hint=_REPAIR) from error
 
 
 @lru_cache(maxsize=4096)
