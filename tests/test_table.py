@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -9,8 +10,10 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+from cellvigil.cli import main
 from cellvigil.errors import StoreError, UsageError
 from cellvigil.store.reader import read_ledger
+from cellvigil.store.repair import repair
 from cellvigil.store.writer import open_store
 from cellvigil.table import frame_rows, rows, write_table
 from store_records import BUNDLE, SERIES, START, calls_of, key, record
@@ -151,3 +154,46 @@ def test_rows_that_are_gone_are_told_with_their_place(filled, tmp_path):
     with pytest.raises(StoreError, match=r"c\.0\.0\.0"):
         write_table(filled, tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
+
+
+def drop(path, slot, tiers):
+    """As retention does it."""
+    store = open_store(path)
+    line = {"kind": "dropped", "series": [*SERIES], "t": slot, "tiers": tiers, "why": "age"}
+    store.journal_lines(SERIES, [{**line, "committed_at": "2026-01-01T00:00:00Z"}])
+    for chunk in store.chunk_paths(SERIES, slot, tiers):
+        chunk.unlink(missing_ok=True)
+    store.close()
+
+
+def test_cells_that_retention_deleted_are_left_out_and_told(filled, tmp_path, capsys):
+    whole = write_table(filled, tmp_path / "all.csv")
+    frames = [batch.to_pylist() for batch in frame_rows(filled)]
+    drop(filled, 1, ["pixels", "embeddings"])
+    assert write_table(filled, tmp_path / "all.csv") == whole
+    drop(filled, 1, ["measurements"])
+    assert main(["table", "--store", str(filled), "--out", str(tmp_path / "cells.csv")]) == 0
+    told = capsys.readouterr().out
+    assert "without the cells of 4 frames, deleted by retention" in told
+    assert pyarrow.csv.read_csv(tmp_path / "cells.csv").num_rows == whole - 80
+    assert [batch.to_pylist() for batch in frame_rows(filled)] == frames
+
+
+def test_cells_that_go_while_they_are_read_are_left_out_too(filled):
+    there = rows(filled)
+    first = next(there)
+    drop(filled, 1, ["measurements"])
+    left: list[str] = []
+    assert sum(batch.num_rows for batch in rows(filled, lambda _, why: left.append(why))) > 0
+    assert left == ["dropped"] * 4
+    read = [first, *there]  # begun before the deletion
+    assert len(read) == len([*rows(filled)])
+
+
+def test_cells_of_a_frame_that_repair_found_damaged_are_left_out_and_told(filled, tmp_path, capsys):
+    (filled / "scope/240301_run/Plate 1.zarr/B/2/0/cells/features/c.1.0.0").write_bytes(b"torn")
+    with pytest.raises(StoreError):
+        write_table(filled, tmp_path / "cells.csv")
+    repair(filled)
+    assert main(["table", "--store", str(filled), "--out", str(tmp_path / "cells.csv"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["frames_lost"] == 1

@@ -7,7 +7,7 @@ ledger, one frame's rows are held at a time. The rows with `counted` true, summe
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,21 +52,35 @@ class _Sheet(Protocol):
     def close(self) -> None: ...
 
 
-def rows(store: Path) -> Iterator[Any]:
+LeftOut = Callable[[CommittedFrame, str], object]
+"""Told of a frame whose cells' rows are not in the store any more, and why: "dropped" (by retention) or "lost"."""
+
+
+def rows(store: Path, left_out: LeftOut = lambda _frame, _why: None) -> Iterator[Any]:
     """Every cell of every committed frame, one `pyarrow.RecordBatch` a frame, all of one schema.
 
     `counted` says whether the cell stands in the gauges: its frame is current and not excluded, and its mask does not
     touch the border. Columns of classes that the calling index does not have are null, and so are probabilities of
     an index that was never calibrated and sets (`in_set_<class>`) that an older version did not keep. A frame without
-    cells gives no batch: see `frame_rows`. Raises StoreError.
+    cells gives no batch: see `frame_rows`. One whose rows retention deleted, or that `cellvigil repair` found damaged,
+    gives none either, and `left_out` is told. Raises StoreError.
     """
     classes = _classes(store)
     for folder in plate_folders(store):
         ledger = plate_ledger(folder)
         for series in ledger.series():
             for frame in ledger.frames(series):
-                if frame.n_cells:
+                if not frame.n_cells:
+                    continue
+                if "measurements" in ledger.dropped(series, frame.t):
+                    left_out(frame, "dropped")
+                    continue
+                try:
                     yield _cell_batch(folder, ledger, frame, classes)
+                except StoreError:
+                    if not (why := _explained(folder, frame)):
+                        raise
+                    left_out(frame, why)
 
 
 def frame_rows(store: Path) -> Iterator[Any]:
@@ -80,11 +94,11 @@ def frame_rows(store: Path) -> Iterator[Any]:
             )
 
 
-def write_table(store: Path, out: Path, *, frames: bool = False) -> int:
+def write_table(store: Path, out: Path, *, frames: bool = False, left_out: LeftOut = lambda _frame, _why: None) -> int:
     """Write the rows of `store` to `out`, Parquet or CSV by its suffix; returns how many.
 
-    `frames`: one row a frame instead of one a cell. `out` appears whole or not at all. Raises UsageError for another
-    suffix or a folder without a store, StoreError for a store that cannot be read.
+    `frames`: one row a frame instead of one a cell. `left_out`: see `rows`. `out` appears whole or not at all. Raises
+    UsageError for another suffix or a folder without a store, StoreError for a store that cannot be read.
     """
     if out.suffix not in (".parquet", ".csv"):
         raise UsageError(f"{out.name} is neither .parquet nor .csv", hint="choose the format by the file's suffix")
@@ -95,7 +109,7 @@ def write_table(store: Path, out: Path, *, frames: bool = False) -> int:
     try:
         sheet = _sheet(unfinished, out.suffix, schema)
         try:
-            written = _write(sheet, frame_rows(store) if frames else rows(store))
+            written = _write(sheet, frame_rows(store) if frames else rows(store, left_out))
         finally:
             sheet.close()
         unfinished.replace(out)
@@ -104,6 +118,14 @@ def write_table(store: Path, out: Path, *, frames: bool = False) -> int:
     finally:
         unfinished.unlink(missing_ok=True)
     return written
+
+
+def _explained(folder: Path, frame: CommittedFrame) -> str:
+    """Why rows cannot be read, as the journal says by now: a daemon may have gone on while we read."""
+    ledger = plate_ledger(folder)
+    if ledger.is_lost(frame.key, frame.revision):
+        return "lost"
+    return "dropped" if "measurements" in ledger.dropped(frame.key.series, frame.t) or not folder.exists() else ""
 
 
 def _sheet(path: Path, suffix: str, schema: Any) -> _Sheet:

@@ -6,7 +6,9 @@ Heavy modules are imported by the command that needs them, so that `--help` and 
 from __future__ import annotations
 
 from cellvigil.commands.calling import add_classify
+from cellvigil.commands.quarantine import add_quarantine
 from cellvigil.commands.recording import add_table
+from cellvigil.commands.repair import add_repair
 from cellvigil.commands.serving import add_check, add_once, add_run
 from cellvigil.commands.shared import Commands
 from cellvigil.commands.trying import add_demo, add_rehearse
@@ -14,5 +16,6 @@ from cellvigil.commands.trying import add_demo, add_rehearse
 
 def add_all(commands: Commands) -> None:
     """Add every command of the daemon."""
-    for add in (add_run, add_once, add_check, add_rehearse, add_demo, add_table, add_classify):
+    serving = (add_run, add_once, add_check, add_quarantine, add_repair)
+    for add in (*serving, add_rehearse, add_demo, add_table, add_classify):
         add(commands)

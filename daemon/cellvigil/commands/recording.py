@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 from cellvigil.commands.shared import Commands, command, print_json
@@ -22,9 +23,14 @@ def add_table(commands: Commands) -> None:
 def _table(args: argparse.Namespace) -> int:
     from cellvigil.table import write_table  # noqa: PLC0415
 
-    rows = write_table(args.store, args.out, frames=args.frames)
+    out = Counter({"dropped": 0, "lost": 0})
+    rows = write_table(args.store, args.out, frames=args.frames, left_out=lambda _, why: out.update([why]))
     if args.json:
-        print_json({"out": str(args.out), "rows": rows})
-    else:
-        print(f"{rows} rows in {args.out}")
+        print_json({"out": str(args.out), "rows": rows, "frames_dropped": out["dropped"], "frames_lost": out["lost"]})
+        return 0
+    print(f"{rows} rows in {args.out}")
+    if out["dropped"]:
+        print(f"without the cells of {out['dropped']} frames, deleted by retention; --frames has their counts")
+    if out["lost"]:
+        print(f"without the cells of {out['lost']} frames whose rows are damaged; the daemon does them again")
     return 0

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
+import signal
 
 from cellvigil import config
 from cellvigil.commands.shared import Commands, command, config_option, print_json
@@ -18,7 +21,13 @@ def add_run(commands: Commands) -> None:
 def _run(args: argparse.Namespace) -> int:
     from cellvigil.service.serve import run  # noqa: PLC0415 - see the first docstring
 
-    run(config.load(args.config))
+    left = run(config.load(args.config))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # a second one must not kill an interpreter that is ending
+    if left:
+        # A thread that hangs, in a read from a dead share or on a device, would keep the interpreter from ending.
+        logging.shutdown()
+        os._exit(0)
     return 0
 
 

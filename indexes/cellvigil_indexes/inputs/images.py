@@ -29,7 +29,7 @@ def own_pixel_size(path: Path) -> tuple[float, float] | None:
     if path.suffix.lower() not in (".tif", ".tiff"):
         return None
     try:
-        with tiff.opened(path, path.name) as file:
+        with tiff.opened(path.resolve(), path.name) as file:  # reference images may well be links
             text = tiff.description(file)
             gen5 = bti.parse(text, path.name)
             if gen5 is not None and gen5.pixel_size_um is not None:

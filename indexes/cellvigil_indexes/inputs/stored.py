@@ -33,6 +33,9 @@ from cellvigil_indexes.inputs.stored_frame import StoredFrame
 Place = tuple[str, str, str, str, int]
 """Experiment, plate, well, field, time point: as `cellvigil table` writes them."""
 
+_NEEDED = frozenset({"pixels", "labels", "measurements"})
+"""The tiers of a frame that its cells are cut from."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Found:
@@ -41,6 +44,7 @@ class _Found:
     source: str
     revision: int
     current: bool
+    kept: bool  # pixels, masks and rows are still in the store
     line: Line
     folder: Path  # the plate's
     geometry: Mapping[str, Any]
@@ -51,9 +55,9 @@ def read_store(store: Path, labels: Path, *, channel: str = "", skip_bad: bool =
     """The labelled cells of a store, one image a frame; groups are the table's, else wells (source to well).
 
     `channel` is the one that is analysed, as the daemon's `channels.segment`; "" = the only one (or colour).
-    Bad are rows that name no frame or no cell, fit several sources, or give a cell two classes, and class names that
-    differ in case only (with `skip_bad` they are one). Raises UsageError that counts and names them if not `skip_bad`,
-    and if nothing is labelled; StoreError for a store that cannot be read.
+    Bad are rows that name no frame (or one of which retention has deleted) or no cell, fit several sources, or give a
+    cell two classes, and class names that differ in case only (with `skip_bad` they are one). Raises UsageError that
+    counts and names them if not `skip_bad`, and if nothing is labelled; StoreError for a store that cannot be read.
     """
     folders = plate_folders(store)
     if not folders:
@@ -98,6 +102,7 @@ def _frames(folders: Iterable[Path], wanted: set[Place]) -> dict[Place, list[_Fo
                     source=readable(key.source),
                     revision=revision,
                     current=ledger.revision(key) == revision,
+                    kept=_NEEDED.isdisjoint(ledger.dropped(key.series, int(line["t"]))),
                     line=line,
                     folder=folder,
                     geometry=geometry,
@@ -115,6 +120,10 @@ def _frame_of(row: Row, there: list[_Found], faults: Faults) -> _Found | None:
         if (row.source is None or row.source == one.source)
         and (one.current if row.revision is None else one.revision == row.revision)
     ]
+    if len(fitting) == 1 and not fitting[0].kept:
+        what = "rows that name a frame whose pixels, masks or measurements the store's retention has deleted"
+        faults.add(what, f"{row.place}: {'/'.join(map(str, row.frame))}")
+        return None
     if len(fitting) == 1:
         return fitting[0]
     kind = "rows that fit frames of several sources (add a column `source`)" if fitting else "rows that name no frame"
