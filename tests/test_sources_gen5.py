@@ -155,9 +155,12 @@ def test_broken_pixels_are_refused_not_crashed_on(tmp_path: Path, cut: int) -> N
     data = bytearray(tiff_bytes(texture(), compression="zlib", description=bti_xml(), metadata=None))
     data[cut if cut > 0 else len(data) // 2] ^= 0xFF
     (tmp_path / NAME).write_bytes(data[:cut] if cut > 0 else data)
-    with pytest.raises(BadFile) as caught:
+    with pytest.raises((BadFile, NotYet)) as caught:
         _gen5(tmp_path).read(tmp_path, NAME)
-    assert caught.value.reason in ("unreadable", "bad_metadata")
+    if isinstance(caught.value, BadFile):
+        assert caught.value.reason in ("unreadable", "bad_metadata")
+    else:  # it ends too early: somebody may just be writing it again
+        assert cut > 0
 
 
 def test_a_file_that_is_gone_again_is_asked_for_later(tmp_path: Path) -> None:

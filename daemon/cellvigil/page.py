@@ -1,14 +1,22 @@
 """The one door: /metrics for Prometheus, /healthz for a supervisor, / for a person who followed the log's address.
 
-Plain HTTP on localhost unless the configuration opens it. Serves what it is handed and knows nothing of frames.
+Plain HTTP on localhost unless the configuration opens it; then a token and TLS guard it. Serves what it is handed, and
+knows nothing of frames.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
+import ipaddress
 import json
+import socket
+import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -16,10 +24,16 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from cellvigil import config
 from cellvigil.errors import UsageError
 
 Health = Callable[[], tuple[bool, Mapping[str, Any]]]
 """Says whether the service works, and the figures that say so."""
+
+_MOST_CLIENTS = 32  # at once
+_PATIENCE_S = 10  # a client that sends nothing does not hold a thread for ever
+_LONGEST_S = 30  # in all, for one client
+_SHORTEST_TOKEN = 16  # characters
 
 _INDEX = b"""<!doctype html><title>Cellvigil</title><h1>Cellvigil</h1>
 <p><a href="/metrics">/metrics</a> for Prometheus, <a href="/healthz">/healthz</a> for a supervisor.</p>
@@ -31,26 +45,86 @@ class _Server(ThreadingMixIn, WSGIServer):
     # A second daemon on the same port must fail, not share it.
     allow_reuse_port = False
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.tls: ssl.SSLContext | None = None
+        self._places = threading.BoundedSemaphore(_MOST_CLIENTS)
+        self._inside: dict[socket.socket, float] = {}  # clients being served; since when (monotonic seconds)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """A thread for the client; one too many is turned away at once, so slow ones cannot use up the memory."""
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._places.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """In the client's own thread: the handshake of one never holds up another."""
+        try:
+            if self.tls is not None:
+                request.settimeout(_PATIENCE_S)
+                try:
+                    request = self.tls.wrap_socket(request, server_side=True)
+                except OSError:  # no TLS, or too slow: the client's trouble
+                    self.shutdown_request(request)
+                    return
+            self._inside[request] = time.monotonic()
+            try:
+                super().process_request_thread(request, client_address)
+            finally:
+                del self._inside[request]
+        finally:
+            self._places.release()
+
+    def service_actions(self) -> None:
+        """Now and then: a client that sends a byte every few seconds is not served for ever."""
+        for request, since in list(self._inside.items()):
+            if time.monotonic() - since > _LONGEST_S:
+                with contextlib.suppress(OSError):  # it is going already
+                    request.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away in the middle is no news."""
+
 
 class _Quiet(WSGIRequestHandler):
-    timeout = 10  # seconds; a client that sends nothing does not hold a thread for ever
+    timeout = _PATIENCE_S
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Scrapes come every few seconds; logging each would bury what matters."""
 
 
-def application(registry: CollectorRegistry, health: Health) -> WSGIApplication:
-    """The WSGI application of the three addresses."""
+def application(registry: CollectorRegistry, health: Health, token: str = "") -> WSGIApplication:
+    """The WSGI application of the three addresses.
+
+    With a `token` a request must bring it (`Authorization: Bearer ...`); without it /healthz only says whether all is
+    well, and nothing else answers.
+    """
     metrics: WSGIApplication = make_wsgi_app(registry)
+    wanted = hashlib.sha256(f"Bearer {token}".encode()).digest()
+
+    def is_known(environ: WSGIEnvironment) -> bool:
+        # Digests: they are of one length, so the time of the comparison tells nothing of the token.
+        brought = hashlib.sha256(str(environ.get("HTTP_AUTHORIZATION", "")).encode("utf-8", "replace")).digest()
+        return not token or hmac.compare_digest(brought, wanted)
 
     def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "/")
-        if path == "/metrics":
-            return metrics(environ, start)
+        known = is_known(environ)
         if path == "/healthz":
             well, figures = health()
             start("200 OK" if well else "503 Service Unavailable", [("Content-Type", "application/json")])
-            return [json.dumps({"ok": well, **figures}).encode()]
+            return [json.dumps({"ok": well, **(figures if known else {})}).encode()]
+        if not known:
+            headers = [("Content-Type", "text/plain; charset=utf-8"), ("WWW-Authenticate", "Bearer")]
+            start("401 Unauthorized", headers)
+            return [b"this needs the token of metrics.token_file\n"]
+        if path == "/metrics":
+            return metrics(environ, start)
         if path == "/":
             start("200 OK", [("Content-Type", "text/html; charset=utf-8")])
             return [_INDEX]
@@ -60,8 +134,62 @@ def application(registry: CollectorRegistry, health: Health) -> WSGIApplication:
     return answer
 
 
+def read_token(path: Path | None) -> str:
+    """The bearer token in a file; "" without one. Raises UsageError for a file that is not there, or a weak token."""
+    if path is None:
+        return ""
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        what = f"the token cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}"
+        raise UsageError(what, where=path, hint="mend metrics.token_file") from None
+    if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        what = f"the token must be one word of at least {_SHORTEST_TOKEN} plain characters"
+        raise UsageError(what, where=path, hint="make one with: openssl rand -hex 32")
+    return token
+
+
+def open_tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """What the door speaks TLS with (1.2 or newer); None without files. Raises UsageError if they do not fit."""
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        what = "TLS needs both metrics.tls_cert_file and metrics.tls_key_file"
+        raise UsageError(what, where=certificate or key or "", hint="set the other, or neither")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        what = f"the TLS files cannot be used: {getattr(error, 'strerror', None) or error}"
+        raise UsageError(
+            what, where=certificate, hint="both must be PEM, and the key that of the certificate"
+        ) from None
+    return context
+
+
+def warnings_of(metrics: config.Metrics) -> list[str]:
+    """What a person should know of how the door is configured: open to others, or secrets that others may read."""
+    found = []
+    if not _is_local(metrics.listen):
+        if metrics.token_file is None:
+            found.append(f"metrics.listen {metrics.listen}: anybody who reaches it may read; set metrics.token_file")
+        elif metrics.tls_cert_file is None:
+            found.append(f"metrics.listen {metrics.listen}: the token travels in clear; set metrics.tls_cert_file")
+    secrets = (path for path in (metrics.token_file, metrics.tls_key_file) if path is not None and path.exists())
+    open_ones = (path for path in secrets if path.stat().st_mode & 0o077)
+    return [*found, *(f"{path} may be read by other users: chmod 600" for path in open_ones)]
+
+
+def _is_local(listen: str) -> bool:
+    try:
+        return ipaddress.ip_address(listen).is_loopback
+    except ValueError:
+        return listen == "localhost"
+
+
 @contextlib.contextmanager
-def served(app: WSGIApplication, *, listen: str, port: int) -> Iterator[int]:
+def served(app: WSGIApplication, *, listen: str, port: int, tls: ssl.SSLContext | None = None) -> Iterator[int]:
     """Serve `app` in a thread until the block ends; yields the port (the one taken where 0 was asked).
 
     Raises UsageError if the address cannot be had, e.g. because another service listens there.
@@ -74,6 +202,7 @@ def served(app: WSGIApplication, *, listen: str, port: int) -> Iterator[int]:
             where="metrics.port",
             hint="end the other service, or set metrics.port to a free one",
         ) from None
+    server.tls = tls
     thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
     thread.start()
     try:

@@ -1,20 +1,30 @@
 """The files that could not become a frame, each with its reason: an append-only list in the state folder.
 
 A file is held by its listing (path, size, mtime) under one configuration: once either changes it is tried again, since
-a pixel size or a pattern that was mended may be all it lacked. Touches the one list it is given.
+a pixel size or a pattern that was mended may be all it lacked.
+
+Two files, each with one writer at a time, so that a command never writes into what a running service has open: the
+list itself is the service's; what a person takes off it (`release`) is appended to `<name>.released.jsonl` beside it,
+under a lock, and the service reads what was added there (`Quarantine.refresh`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cellvigil.errors import REASONS, StoreError
-from cellvigil.journal import open_journal
+from cellvigil.errors import REASONS, StoreError, store_failure
+from cellvigil.journal import fold, open_journal, parse
+
+FILE = "quarantine.jsonl"
+"""The list's name in the state folder."""
 
 _TRACEBACK_CHARS = 4000
 _MESSAGE_CHARS = 1000
@@ -32,12 +42,17 @@ class Entry:
     message: str  # for a person
     stage: str  # the stage that failed: "name", "read", "segment", ...
     at: datetime  # aware, UTC
-    traceback: str = ""  # the end of it, where the reason is "failed"
+    traceback: str = ""  # the end of it, where one error led to another
     config: str = ""  # sha256 of the configuration under which it failed; `Quarantine.add` fills it in
+
+    @property
+    def file(self) -> tuple[str, str]:
+        """Source and path: what an entry is about."""
+        return (self.source, self.path)
 
 
 class Quarantine:
-    """The list in one file; entries are durable when `add` returns. Any thread may ask and add.
+    """The list as the service keeps it; entries are durable when `add` returns. Any thread may ask and add.
 
     Raises StoreError if the list cannot be read or written; a bad line in it is skipped (`skipped`), and its file is
     simply tried again.
@@ -47,12 +62,15 @@ class Quarantine:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"the state folder cannot be made: {error.strerror}", where=path.parent) from error
+            raise store_failure("the state folder cannot be made", error, where=path.parent) from error
         self._config = config
         self._lock = threading.Lock()
         self._entries: dict[tuple[str, str], Entry] = {}
+        self._releases = released_beside(path)
+        self._read = 0  # bytes of it that were read
         self._journal, found = open_journal(path, self._take)
         self.skipped = len(found.bad)
+        self.refresh()
 
     def add(self, entry: Entry) -> None:
         """Put a file aside. Raises ValueError for a reason that errors.REASONS does not know."""
@@ -70,23 +88,112 @@ class Quarantine:
             for written in self._journal.append([line]):
                 self._take(written)
 
+    def refresh(self) -> tuple[tuple[str, str], ...]:
+        """Take off the list what a person released since; returns the source and path of each. One `stat` if nothing.
+
+        Raises StoreError if the releases are there and cannot be read.
+        """
+        try:
+            size = self._releases.stat().st_size
+            if size == self._read:
+                return ()
+            before, self._read = self._read, size  # also if it cannot be read: it is tried again once it has grown
+            if size < before:  # somebody made it anew
+                before = 0
+            with self._releases.open("rb") as file:
+                file.seek(before)
+                data = file.read()
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise store_failure("the quarantine's releases cannot be read", error, where=self._releases) from error
+        whole = data[: data.rfind(b"\n") + 1]  # a line that is just being written is for the next time
+        self._read = before + len(whole)
+        lines = (line for raw in whole.splitlines() if (line := parse(raw)) is not None)
+        with self._lock:
+            return tuple(entry.file for line in lines if (entry := _release_from(self._entries, line)) is not None)
+
     def holds(self, source: str, path: str, size: int, mtime_ns: int) -> bool:
         """Whether this file, as it is now listed, is put aside under the present configuration."""
         entry = self._entries.get((source, path))
         return entry is not None and (entry.size, entry.mtime_ns, entry.config) == (size, mtime_ns, self._config)
 
     def reason(self, source: str, path: str) -> str:
-        """Why a file was last put aside; "" if it never was."""
+        """Why a file was last put aside; "" if it never was, or was released since."""
         entry = self._entries.get((source, path))
         return entry.reason if entry else ""
 
     def entries(self) -> list[Entry]:
         """The last entry of every file, oldest first."""
         with self._lock:
-            return sorted(self._entries.values(), key=lambda entry: (entry.at, entry.source, entry.path))
+            return _in_order(self._entries.values())
 
     def _take(self, line: Mapping[str, Any]) -> None:
-        if line.get("kind") == "quarantined":
-            values = {name: line[name] for name in Entry.__dataclass_fields__}
-            entry = Entry(**{**values, "at": datetime.fromisoformat(line["at"])})
-            self._entries[(entry.source, entry.path)] = entry
+        _put(self._entries, line)
+
+
+def read_entries(path: Path) -> list[Entry]:
+    """The list at `path` as it stands, oldest first, while a service may be writing it. Raises StoreError."""
+    entries: dict[tuple[str, str], Entry] = {}
+    fold(path, lambda line: _put(entries, line))
+    fold(released_beside(path), lambda line: _release_from(entries, line))
+    return _in_order(entries.values())
+
+
+def release(path: Path, entries: Iterable[Entry], now: datetime) -> None:
+    """Take `entries` off the list at `path`, so that their files are tried again; durable when it returns.
+
+    A service that runs takes it up at its next look. Raises StoreError.
+    """
+    lines = [
+        {"kind": "released", "source": entry.source, "path": entry.path, "quarantined_at": entry.at.isoformat(),
+         "at": now.astimezone(UTC).isoformat()}
+        for entry in entries
+    ]  # fmt: skip
+    target = released_beside(path)
+    with _locked(target):
+        journal, _ = open_journal(target, lambda _: None)
+        if lines:
+            journal.append(lines)
+
+
+def released_beside(path: Path) -> Path:
+    """Where the releases from the list at `path` stand."""
+    return path.with_name(f"{path.stem}.released{path.suffix}")
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One command at a time."""
+    try:
+        descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise store_failure("the quarantine list cannot be locked", error, where=path) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    except OSError as error:
+        raise StoreError(f"the quarantine list cannot be locked: {error.strerror}", where=path) from error
+    finally:
+        os.close(descriptor)
+
+
+def _put(entries: dict[tuple[str, str], Entry], line: Mapping[str, Any]) -> None:
+    if line.get("kind") == "quarantined":
+        values = {name: line[name] for name in Entry.__dataclass_fields__}
+        entry = Entry(**{**values, "at": datetime.fromisoformat(line["at"])})
+        entries[entry.file] = entry
+
+
+def _release_from(entries: dict[tuple[str, str], Entry], line: Mapping[str, Any]) -> Entry | None:
+    """Take off what the line releases, unless it was put aside again since; returns what was taken off."""
+    if line.get("kind") != "released":
+        return None
+    entry = entries.get((line["source"], line["path"]))
+    if entry is None or entry.at.isoformat() != line["quarantined_at"]:
+        return None
+    return entries.pop(entry.file)
+
+
+def _in_order(entries: Iterable[Entry]) -> list[Entry]:
+    return sorted(entries, key=lambda entry: (entry.at, entry.source, entry.path))

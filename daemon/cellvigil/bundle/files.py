@@ -69,7 +69,8 @@ def verify(folder: Path, manifest: Mapping[str, Any], *, memory: Path | None = N
     With `memory` (a JSON file in the state folder) a file that was verified before under the same path, size, mtime
     and inode is not hashed again; without it everything is. Raises BundleError on the first file that differs.
     """
-    remembered = _remembered(memory)
+    before = _remembered(memory)
+    remembered = dict(before)
     for name, entry in manifest["files"].items():
         path = _inside(folder, name)
         try:
@@ -82,7 +83,7 @@ def verify(folder: Path, manifest: Mapping[str, Any], *, memory: Path | None = N
         if stat.st_size != entry["size"] or sha256_of(path) != entry["sha256"]:
             raise BundleError(f"{name} is not the file its manifest describes", where=path, hint="make it again")
         remembered[str(path)] = mark
-    if memory is not None:
+    if memory is not None and remembered != before:
         _remember(memory, remembered)
 
 
@@ -140,10 +141,14 @@ def _remembered(memory: Path | None) -> dict[str, Any]:
 
 
 def _remember(memory: Path, entries: Mapping[str, Any]) -> None:
-    memory.parent.mkdir(parents=True, exist_ok=True)
     fresh = memory.with_suffix(f".{os.getpid()}.tmp")
-    fresh.write_text(json.dumps(entries), encoding="utf-8")
-    fresh.replace(memory)
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_text(json.dumps(entries), encoding="utf-8")
+        fresh.replace(memory)
+    except OSError:  # a full or read-only disk: hashing once more at the next start is all it costs
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
 
 
 def fsync_folder(folder: Path) -> None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from xml.etree.ElementTree import Element
 from zoneinfo import ZoneInfo
 
+from cellvigil import config
 from cellvigil.sources import safexml
 
 _ROOT = "BTIImageMetaData"
@@ -30,11 +31,11 @@ class BtiMetadata:
     sequence: int | None  # 0-based time index
 
 
-def parse(description: str, path: str) -> BtiMetadata | None:
-    """The metadata in a TIFF description; None if there is none. Raises BadFile("bad_metadata")."""
+def parse(description: str, path: str, limits: config.Limits | None = None) -> BtiMetadata | None:
+    """The metadata in a TIFF description; None if there is none. Raises BadFile("bad_metadata", "too_large")."""
     if _ROOT not in description:
         return None
-    root = _find(safexml.parse(description, path), path)
+    root = _find(safexml.parse(description, path, limits), path, limits)
     return None if root is None else _read(root)
 
 
@@ -49,18 +50,21 @@ def acquired_at(metadata: BtiMetadata, zone: ZoneInfo, started: str = "") -> dat
         return first if metadata.daylight else second
     if metadata.elapsed_ms is None or (start := _start(started, zone)) is None:
         return first
-    expected = start + timedelta(milliseconds=metadata.elapsed_ms)
+    try:
+        expected = start + timedelta(milliseconds=metadata.elapsed_ms)
+    except OverflowError:  # no series runs for millennia
+        return first
     return min(first, second, key=lambda candidate: abs(candidate - expected))
 
 
-def _find(root: Element, path: str) -> Element | None:
+def _find(root: Element, path: str, limits: config.Limits | None) -> Element | None:
     """The metadata's root: the document's own, one inside OME annotations, or XML kept there as text."""
     for element in root.iter():
         if safexml.local(element) == _ROOT:
             return element
     for element in root.iter():
         if element.text and f"<{_ROOT}" in element.text:
-            return safexml.parse(element.text, path)
+            return safexml.parse(element.text, path, limits)
     return None
 
 
@@ -114,4 +118,5 @@ def _number(text: str) -> float | None:
 
 
 def _ratio(above: float | None, below: float | None) -> float | None:
-    return above / below if above and below and above > 0 and below > 0 else None
+    ratio = above / below if above and below and above > 0 and below > 0 else 0.0
+    return ratio if 0 < ratio < math.inf else None

@@ -7,17 +7,16 @@ A file that could still become whole raises NotYet; one that time cannot mend ra
 
 from __future__ import annotations
 
-import io
 import re
 import struct
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from cellvigil import config
 from cellvigil.errors import BadFile, NotYet
-from cellvigil.sources.load import MEGABYTE, sharing, too_large
+from cellvigil.sources import archive
+from cellvigil.sources.load import MEGABYTE, opened_file, too_large
 from cellvigil.sources.tiffchain import check_chain
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -31,7 +30,6 @@ _MAGIC = {
 _MOST_CHUNKS = 1 << 18
 _LONE = 0x01  # the JPEG marker TEM, which carries no length
 _MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
-_END_OF_DIRECTORY = 22  # bytes of a zip's last record without a comment
 
 
 def finished(path: Path, name: str, kind: str, limits: config.Limits, *, pages: int | None = None) -> None:
@@ -41,13 +39,14 @@ def finished(path: Path, name: str, kind: str, limits: config.Limits, *, pages: 
     `limits.max_file_mb`: its members are read one at a time, each within that limit.
     Raises NotYet (empty, truncated, does not open) or BadFile ("wrong_type", "too_large", "unreadable").
     """
-    with sharing(name), path.open("rb") as file:
-        size = file.seek(0, 2)
+    with opened_file(path, name) as (file, size):
         _check_head(file, size, name, kind)
         if size > limits.max_file_mb * MEGABYTE and kind != "zip" and pages is None:
             raise too_large(name, f"the file has {size / MEGABYTE:.0f} MB", "limits.max_file_mb")
         if kind == "tiff":
-            check_chain(file, size, name, pages or limits.max_pages)
+            check_chain(file, size, name, limits, pages=pages)
+        elif kind == "zip":
+            archive.check(file, size, name, limits)
         else:
             _CHECKS[kind](file, size, name)
 
@@ -90,7 +89,7 @@ def _check_png(file: IO[bytes], size: int, name: str) -> None:
 
 def _check_jpeg(file: IO[bytes], size: int, name: str) -> None:
     file.seek(0)
-    data = file.read()
+    data = file.read(size)
     at = 2
     while True:
         # In entropy-coded data 0xFF is followed by 0 or a restart; anything else is the next segment.
@@ -120,28 +119,8 @@ def _check_bmp(file: IO[bytes], size: int, name: str) -> None:
         raise truncated(name)
 
 
-def _check_zip(file: IO[bytes], size: int, name: str) -> None:
-    file.seek(max(0, size - _END_OF_DIRECTORY - 0xFFFF))
-    tail = file.read()
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or len(tail) - at < _END_OF_DIRECTORY:
-        raise truncated(name, "the archive has no directory yet")
-    (comment,) = struct.unpack_from("<H", tail, at + 20)
-    if len(tail) - at != _END_OF_DIRECTORY + comment:
-        raise truncated(name, "the archive has no directory yet")
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, io.UnsupportedOperation) as error:
-        raise truncated(name, f"the archive's directory cannot be read: {error}") from None
-    # A directory that belongs to an archive stored inside this one would place its first member behind other bytes.
-    if members and min(member.header_offset for member in members) != 0:
-        raise truncated(name, "the archive's directory does not cover it")
-
-
 _CHECKS: dict[str, Callable[[IO[bytes], int, str], None]] = {
     "png": _check_png,
     "jpeg": _check_jpeg,
     "bmp": _check_bmp,
-    "zip": _check_zip,
 }

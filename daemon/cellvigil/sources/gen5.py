@@ -78,8 +78,8 @@ class Gen5:
     def read(self, root: Path, path: str) -> Plane:
         """Decode one image; several pages are z slices. Raises NotYet or BadFile."""
         data = load(root, path, self.limits)
-        with tiff.opened(data, path) as file:
-            metadata = bti.parse(tiff.description(file), path)
+        with tiff.opened(data, path, self.limits) as file:
+            metadata = bti.parse(tiff.description(file), path, self.limits)
             pixels = tiff.read_planes(file, data, path, rule=self.source.z, limits=self.limits)
             names = tiff.only_image(file, len(pixels), path)
         zone = ZoneInfo(self.source.timezone)

@@ -6,7 +6,7 @@ projection that the EWC-FAISS papers use.
 
 A `.vol` is a zip with one multi-page TIFF a frame. Its member names are not documented, so none is relied upon: TIFF
 members whose names differ in their digits only are one channel, and natural order is their time. Members are read in
-memory, one at a time and bounded; nothing is ever extracted, so a member's path cannot reach any folder.
+memory, one at a time and in bounds (`archive`).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ import tifffile
 from cellvigil import config
 from cellvigil.data import Array, FileStat, Plane, Sighting
 from cellvigil.errors import BadFile
-from cellvigil.sources import tiff
+from cellvigil.sources import archive, tiff
 from cellvigil.sources.complete import finished
-from cellvigil.sources.load import MEGABYTE, decoding, load, sha256, sharing, too_large
+from cellvigil.sources.load import load, sha256, too_large
 from cellvigil.sources.names import NameRule
 from cellvigil.sources.natural import natural_key
 
@@ -36,7 +36,6 @@ INDEX = "RI"
 
 _TAG = 65000
 _MOST_INDEX = 3.0  # float pixels below are refractive index; no material in a dish reaches it
-_MOST_MEMBERS = 100_000
 _PART = re.compile(r"(?P<container>.+\.vol)!(?P<channel>[^!]*)@(?P<number>\d+)!(?P<member>.+)", re.DOTALL | re.I)
 
 
@@ -70,8 +69,8 @@ class Nanolive:
         """The frames of a `.vol`, each with its own size and date; `(stat,)` for a TIFF. Raises NotYet, BadFile."""
         if not stat.path.lower().endswith(".vol"):
             return (stat,)
-        with sharing(stat.path), decoding(stat.path), zipfile.ZipFile(root / stat.path) as archive:
-            channels = _channels(archive, stat.path, self.limits)
+        with archive.opened(root / stat.path, stat.path, self.limits) as opened:
+            channels = _channels(opened, stat.path, self.limits)
         zone = ZoneInfo(self.source.timezone or "UTC")
         return tuple(
             FileStat(f"{stat.path}!{channel}@{number:06d}!{info.filename}", info.file_size, _date(info, stat, zone))
@@ -83,7 +82,7 @@ class Nanolive:
         """Decode one image: refractive index as f32, or fluorescence as it is. Raises NotYet or BadFile."""
         part = _PART.fullmatch(path)
         data = self._bytes(root, path)
-        with tiff.opened(data, path) as file:
+        with tiff.opened(data, path, self.limits, final=part is not None) as file:
             ranged = _index_range(file.pages.first) is not None
             convert = partial(_refractive_index, path)
             pixels = tiff.read_planes(file, data, path, rule="max", limits=self.limits, convert=convert)
@@ -99,8 +98,8 @@ class Nanolive:
         part = _PART.fullmatch(path)
         if part is None:
             return load(root, path, self.limits)
-        with sharing(path), decoding(path), zipfile.ZipFile(root / part["container"]) as archive:
-            return _member(archive, archive.getinfo(part["member"]), path, self.limits)
+        with archive.opened(root / part["container"], path, self.limits) as opened:
+            return archive.read_member(opened, opened.getinfo(part["member"]), path, self.limits)
 
 
 def _refractive_index(path: str, pixels: Array, page: tifffile.TiffPage) -> Array:
@@ -130,23 +129,24 @@ def _is_index(pixels: Array) -> bool:
     return pixels.dtype.kind == "f" and bool(pixels.max() < _MOST_INDEX)
 
 
-def _channels(archive: zipfile.ZipFile, name: str, limits: config.Limits) -> dict[str, list[zipfile.ZipInfo]]:
+def _channels(opened: zipfile.ZipFile, name: str, limits: config.Limits) -> dict[str, list[zipfile.ZipInfo]]:
     """The TIFF members by channel, each in order of time; the only channel is "" (the content will say)."""
-    alike: dict[str, list[zipfile.ZipInfo]] = {}
-    for info in archive.infolist():
-        if info.filename.lower().endswith((".tif", ".tiff")):
-            alike.setdefault(re.sub(r"\d+", "#", info.filename), []).append(info)
-    if not alike:
+    images = [info for info in opened.infolist() if info.filename.lower().endswith((".tif", ".tiff"))]
+    if not images:
         raise BadFile("wrong_type", "the archive holds no TIFF", where=name)
-    if sum(map(len, alike.values())) > _MOST_MEMBERS:
-        raise BadFile("too_large", f"the archive holds more than {_MOST_MEMBERS} images", where=name)
+    archive.check_members(images, name)
+    alike: dict[str, list[zipfile.ZipInfo]] = {}
+    for info in images:
+        alike.setdefault(re.sub(r"\d+", "#", info.filename), []).append(info)
+    if len(alike) > limits.max_pages:  # each would be a channel, and is opened to learn what it is
+        raise too_large(name, f"the archive holds {len(alike)} channels", "limits.max_pages")
     for members in alike.values():
         members.sort(key=lambda info: natural_key(info.filename))
     if len(alike) == 1:
         return {"": next(iter(alike.values()))}
     channels: dict[str, list[zipfile.ZipInfo]] = {}
     for shape in sorted(alike):
-        label = INDEX if _is_volume(archive, alike[shape][0], name, limits) else _label(shape)
+        label = INDEX if _is_volume(opened, alike[shape][0], name, limits) else _label(shape)
         while label in channels:
             label += "'"
         channels[label] = alike[shape]
@@ -159,16 +159,11 @@ def _label(shape: str) -> str:
     return re.sub(r"[!@#]", "", stem).strip(" _-.") or "channel"
 
 
-def _is_volume(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, limits: config.Limits) -> bool:
+def _is_volume(opened: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, limits: config.Limits) -> bool:
     """True for refractive index: several slices, or its range in tag 65000."""
-    with tiff.opened(_member(archive, info, name, limits), name) as file:
+    data = archive.read_member(opened, info, name, limits)
+    with tiff.opened(data, name, limits, final=True) as file:
         return len(file.pages) > 1 or _index_range(file.pages.first) is not None
-
-
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, limits: config.Limits) -> bytes:
-    if info.file_size > limits.max_file_mb * MEGABYTE:
-        raise too_large(name, f"{info.filename} has {info.file_size / MEGABYTE:.0f} MB", "limits.max_file_mb")
-    return archive.read(info)
 
 
 def _date(info: zipfile.ZipInfo, stat: FileStat, zone: ZoneInfo) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -20,11 +20,10 @@ from cellvigil.data import FileStat, Plane, Sighting
 from cellvigil.errors import BadFile
 from cellvigil.sources import ome, tiff
 from cellvigil.sources.complete import finished
-from cellvigil.sources.load import load, sha256
+from cellvigil.sources.load import load, sha256, too_large
 from cellvigil.sources.names import NameRule
 
 _PART = re.compile(r"(?P<container>.+\.tiff?)!s(?P<series>\d{1,6})t(?P<time>\d{1,6})", re.DOTALL | re.I | re.ASCII)
-_MOST_PAGES = 100_000  # of a container: time points x channels x slices
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +50,17 @@ class OmeTiff:
     def finished(self, root: Path, path: str) -> None:
         """Return if the TIFF is whole. Raises NotYet or BadFile."""
         container, _, _ = _split(path)
-        finished(root / container, container, "tiff", self.limits, pages=_MOST_PAGES)
+        finished(root / container, container, "tiff", self.limits, pages=self.limits.max_members)
 
     def expand(self, root: Path, stat: FileStat) -> tuple[FileStat, ...]:
         """The time points of every position, or `(stat,)` if there is but one of each. Raises NotYet, BadFile."""
-        with tiff.opened(root / stat.path, stat.path) as file:
+        with tiff.opened(root / stat.path, stat.path, self.limits) as file:
             _check_kind(file, stat.path)
             times = [dict(zip(part.axes, part.shape, strict=True)).get("T", 1) for part in file.series]
         if times == [1]:
             return (stat,)
+        if sum(times) > self.limits.max_members:
+            raise too_large(stat.path, f"the file holds {sum(times)} time points", "limits.max_members")
         return tuple(
             replace(stat, path=f"{stat.path}!s{series}t{time}")
             for series, count in enumerate(times)
@@ -70,7 +71,7 @@ class OmeTiff:
         """Decode one time point of one position. Raises NotYet or BadFile."""
         container, series, time = _split(path)
         content = load(root, path, self.limits) if time is None else root / container
-        with tiff.opened(content, path) as file:
+        with tiff.opened(content, path, self.limits) as file:
             _check_kind(file, path)
             pixels = tiff.read_planes(
                 file, content, path, rule=self.source.z, limits=self.limits, series=series, time=time
@@ -94,7 +95,7 @@ class OmeTiff:
     def _image(self, file: tifffile.TiffFile, path: str, series: int) -> ome.OmeImage:
         if not file.is_ome:
             return ome.OmeImage(None, (), None, {})
-        images = ome.parse(tiff.description(file), path, ZoneInfo(self.source.timezone or "UTC"))
+        images = ome.parse(tiff.description(file), path, ZoneInfo(self.source.timezone or "UTC"), self.limits)
         if series >= len(images):
             raise BadFile("bad_metadata", f"the metadata describes {len(images)} images", where=path)
         return images[series]
@@ -103,7 +104,7 @@ class OmeTiff:
         """A later time point of a file that times only its first: by the source's own interval, if that is known."""
         if first is None or self.source.interval_s is None:
             return None
-        return first + timedelta(seconds=self.source.interval_s * (time or 0))
+        return ome.later(first, self.source.interval_s * (time or 0))
 
 
 def _split(path: str) -> tuple[str, int, int | None]:

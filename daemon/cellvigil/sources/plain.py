@@ -19,6 +19,7 @@ from cellvigil.sources import tiff
 from cellvigil.sources.complete import PNG_MAGIC, finished
 from cellvigil.sources.load import decoding, load, sha256, too_large
 from cellvigil.sources.names import NameRule
+from cellvigil.sources.pixels import colours_first, plain_pixels
 
 _KINDS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".tif": "tiff", ".tiff": "tiff", ".bmp": "bmp"}
 _SIZED = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG segments that begin a frame and tell its size
@@ -50,7 +51,7 @@ class Plain:
         data = load(root, path, self.limits)
         size = None
         if _kind(path) == "tiff":
-            with tiff.opened(data, path) as file:
+            with tiff.opened(data, path, self.limits) as file:
                 pixels = tiff.read_planes(file, data, path, rule=self.source.z, limits=self.limits)
                 names = tiff.only_image(file, len(pixels), path)
                 size = tiff.pixel_size_um(file)
@@ -73,7 +74,7 @@ def _raster(data: bytes, path: str, limits: config.Limits) -> Array:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if image is None:
             raise BadFile("unreadable", "it does not decode", where=path)
-        pixels = tiff.plain_pixels(tiff.colours_first(image), path)
+        pixels = plain_pixels(colours_first(image), path)
     return pixels if pixels.ndim == 3 else pixels[None]
 
 

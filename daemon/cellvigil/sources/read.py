@@ -7,6 +7,7 @@ half new, but left for the scan that reports it anew.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from itertools import groupby
@@ -23,6 +24,7 @@ from cellvigil.sources.zstack import reduce_z
 GREY = "grey"
 """The channel's name where neither name, metadata nor configuration gives one."""
 
+_SMALLEST_UM, _LARGEST_UM = 1e-3, 1e3  # of a pixel's side, when the file says it
 _SAME_SIZE = 0.01  # relative difference below which two pixel sizes are one
 
 log = logging.getLogger(__name__)
@@ -84,8 +86,7 @@ def _read_channel(slices: list[Slice], fmt: SourceFormat, source: config.Source)
 
 def _read_listed(stat: FileStat, fmt: SourceFormat, source: config.Source) -> Plane:
     """Read a file that must be what was listed, before and after. Parts of containers have no listing of their own."""
-    path = source.path / stat.path
-    if "!" in stat.path and not path.exists():
+    if "!" in stat.path and not os.path.lexists(source.path / stat.path):
         return fmt.read(source.path, stat.path)
     check_listed(source.path, stat)
     plane = fmt.read(source.path, stat.path)
@@ -133,13 +134,21 @@ def _pixel_size(planes: list[Plane], files: FrameFiles, source: config.Source) -
         raise BadFile("no_pixel_size", what, where=path, hint=hint)
     if not all(np.allclose(size, sizes[0], rtol=_SAME_SIZE, atol=0) for size in sizes):
         raise BadFile("bad_metadata", f"the channels' pixel sizes differ: {sizes}", where=path)
+    if not all(_SMALLEST_UM <= side <= _LARGEST_UM for side in sizes[0]):
+        raise BadFile("bad_metadata", f"a pixel of {sizes[0][0]:g} x {sizes[0][1]:g} um", where=path)
     return sizes[0]
 
 
 def _acquired_at(planes: list[Plane], files: FrameFiles) -> datetime:
     """The first channel's own time, else another's, else the file's date."""
     told = (plane.acquired_at for plane in planes if plane.acquired_at is not None)
-    return next(told, None) or datetime.fromtimestamp(files.slices[0].stat.mtime_ns / 1e9, tz=UTC)
+    if found := next(told, None):
+        return found
+    stat = files.slices[0].stat
+    try:
+        return datetime.fromtimestamp(stat.mtime_ns / 1e9, tz=UTC)
+    except (ValueError, OverflowError, OSError):
+        raise BadFile("bad_metadata", "the file's date is beyond the calendar", where=stat.path) from None
 
 
 def _note_time(files: FrameFiles, planes: list[Plane], fmt: SourceFormat) -> None:

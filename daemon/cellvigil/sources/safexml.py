@@ -7,15 +7,20 @@ from xml.etree.ElementTree import Element, ParseError
 import defusedxml.ElementTree
 from defusedxml.common import DefusedXmlException
 
+from cellvigil import config
 from cellvigil.errors import BadFile
+from cellvigil.sources.load import MEGABYTE, too_large
 
-_MOST_CHARACTERS = 16_000_000
+_MOST_ELEMENTS, _MOST_ATTRIBUTES = 800_000, 1_500_000  # each takes some hundred bytes once it is parsed
 
 
-def parse(text: str, path: str) -> Element:
-    """The root element. Raises BadFile("bad_metadata") for a DTD, an entity, broken or oversized XML."""
-    if len(text) > _MOST_CHARACTERS:
-        raise BadFile("bad_metadata", f"the metadata has {len(text)} characters", where=path)
+def parse(text: str, path: str, limits: config.Limits | None = None) -> Element:
+    """The root element. Raises BadFile: "bad_metadata" for a DTD, an entity or broken XML, "too_large"."""
+    limits = limits or config.Limits()
+    if len(text) > limits.max_metadata_mb * MEGABYTE:
+        raise too_large(path, f"the metadata has {len(text)} characters", "limits.max_metadata_mb")
+    if text.count("<") > _MOST_ELEMENTS or text.count("=") > _MOST_ATTRIBUTES:
+        raise BadFile("too_large", f"the metadata has more than {_MOST_ELEMENTS} elements", where=path)
     try:
         root = defusedxml.ElementTree.fromstring(text.strip("\0 \r\n\t\ufeff"), forbid_dtd=True)
     except DefusedXmlException as error:

@@ -2,26 +2,32 @@
 
 Axes come from the file (OME, ImageJ, plain pages). C are channels, T time points, S the samples of a colour pixel;
 every other axis but Y and X counts as z. Sizes are checked before anything is decoded, and one page is in memory
-at a time. Compressions that `tifffile` lacks without `imagecodecs` (LZW, JPEG) are decoded by OpenCV's libtiff.
+at a time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import IO, Any
 
-import cv2
 import numpy as np
 import tifffile
 
 from cellvigil import config
 from cellvigil.data import Array
-from cellvigil.errors import BadFile
-from cellvigil.sources.load import MEGABYTE, decoding, sharing, too_large
+from cellvigil.errors import BadFile, NotYet
+from cellvigil.sources import ome
+from cellvigil.sources.inflate import check_inflation
+from cellvigil.sources.load import MEGABYTE, decoding, opened_file, too_large
+from cellvigil.sources.pixels import decoded, plain_pixels, samples_first
 from cellvigil.sources.safexml import refuse_dtd
+from cellvigil.sources.tiffchain import Chain, check_chain
 from cellvigil.sources.zstack import reduce_z
 
 COLOURS = ("red", "green", "blue")
@@ -29,16 +35,58 @@ COLOURS = ("red", "green", "blue")
 
 Convert = Callable[[Array, tifffile.TiffPage], Array]
 
+# Vendors' formats that we do not read as such: their code would run on whatever claims to be one.
+_READ = frozenset(("ome", "imagej", "shaped", "uniform"))
+_LEFT_ALONE: dict[str, Any] = {f"is_{kind}": False for kind in sorted(tifffile.TIFF.FILE_FLAGS) if kind not in _READ}
+_MOST_SAMPLE = 16  # bytes of one pixel, all samples
+_EXPANDED = 4  # how much larger than the largest file an image may be once it is decoded
+
 _MICROMETRES = frozenset(("um", "µm", "μm", "micron", "microns", "\\u00B5m"))
 
 
 @contextlib.contextmanager
-def opened(content: bytes | Path, name: str) -> Iterator[tifffile.TiffFile]:
-    """A TIFF open for reading, other files of a set left alone. Inside the block, broken content is BadFile."""
-    handle: io.BytesIO | Path = io.BytesIO(content) if isinstance(content, bytes) else content
-    with sharing(name), decoding(name), tifffile.TiffFile(handle, _multifile=False) as file:
-        refuse_dtd(description(file), name)
-        yield file
+def opened(
+    content: bytes | Path, name: str, limits: config.Limits | None = None, *, final: bool = False
+) -> Iterator[tifffile.TiffFile]:
+    """A TIFF open for reading, other files of a set left alone. Inside the block, broken content is BadFile.
+
+    Its structure is checked first: `tifffile` trusts what it reads. A path may be a container's, of up to
+    `limits.max_members` pages. Raises NotYet for content that ends too early, unless it is `final`: then BadFile.
+    """
+    limits = limits or config.Limits()
+    with _handle(content, name) as (handle, size), decoding(name):
+        try:
+            if isinstance(content, Path):
+                chain = _container_chain(content, name, limits, os.fstat(handle.fileno()).st_mtime_ns, size)
+            else:
+                chain = check_chain(handle, size, name, limits)
+        except NotYet as error:
+            if final:
+                raise error.expired() from None
+            raise
+        handle.seek(0)
+        with tifffile.TiffFile(handle, _multifile=False, **_LEFT_ALONE) as file:
+            text = description(file)
+            refuse_dtd(text, name)
+            if file.is_ome:
+                ome.check_sizes(text, name, limits, pages=chain.pages, smallest=chain.smallest)
+            yield file
+
+
+@functools.lru_cache(maxsize=64)
+def _container_chain(path: Path, name: str, limits: config.Limits, mtime_ns: int, size: int) -> Chain:  # noqa: ARG001 - the date is of the key
+    """A container's chain, walked once a version of the file: it is opened again for each of its parts."""
+    with opened_file(path, name) as (file, _):
+        return check_chain(file, size, name, limits, pages=limits.max_members)
+
+
+@contextlib.contextmanager
+def _handle(content: bytes | Path, name: str) -> Iterator[tuple[IO[bytes], int]]:
+    if isinstance(content, bytes):
+        yield io.BytesIO(content), len(content)
+        return
+    with opened_file(content, name) as (file, size):
+        yield file, size
 
 
 def description(file: tifffile.TiffFile) -> str:
@@ -76,6 +124,8 @@ def read_planes(
         for index in np.ndindex(*[len(choice) for choice in ranges]):
             at = tuple(choice[i] for choice, i in zip(ranges, index, strict=True))
             page, pixels = fetch(at)
+            if pixels.ndim not in (2, 3) or pixels.size == 0:
+                raise BadFile("unreadable", f"pixels of a type that is not known here, {page.dtype}", where=name)
             yield plain_pixels(convert(pixels, page) if convert else pixels, name)
 
     count = dict(lead).get("C", 1)
@@ -111,27 +161,6 @@ def pixel_size_um(file: tifffile.TiffFile) -> tuple[float, float] | None:
     return (1 / per_y, 1 / per_x) if per_x > 0 and per_y > 0 else None
 
 
-def plain_pixels(pixels: Array, name: str) -> Array:
-    """The pixels as u8, u16 or f32: the types that a frame may have. Raises BadFile for values that are no numbers."""
-    if pixels.dtype == np.bool_:
-        return pixels.astype(np.uint8) * np.uint8(255)
-    if pixels.dtype.kind not in "uif":
-        raise BadFile("unreadable", f"pixels of type {pixels.dtype}", where=name)
-    if pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2:
-        return np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
-    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise BadFile("unreadable", "pixels that are no numbers", where=name)
-    return np.ascontiguousarray(pixels, dtype=np.float32)
-
-
-def samples_first(pixels: Array, axes: str) -> Array:
-    """(Y, X) for grey, (3, Y, X) for colour, from a page with `axes` like "YX", "YXS" or "SYX"; alpha is dropped."""
-    if "S" not in axes:
-        return pixels
-    ordered = np.moveaxis(pixels, axes.index("S"), 0)
-    return ordered[:3] if len(ordered) >= 3 else ordered[0]
-
-
 def _check_size(part: tifffile.TiffPageSeries, lead: dict[str, int], name: str, limits: config.Limits) -> None:
     sizes = dict(zip(part.axes, part.shape, strict=True))
     height, width = sizes.get("Y", 1), sizes.get("X", 1)
@@ -142,6 +171,11 @@ def _check_size(part: tifffile.TiffPageSeries, lead: dict[str, int], name: str, 
         raise too_large(name, f"the stack has {depth} slices", "limits.max_pages")
     if lead.get("C", 1) > limits.max_pages:
         raise too_large(name, f"the image has {lead['C']} channels", "limits.max_pages")
+    if part.keyframe.nbytes > _MOST_SAMPLE * limits.max_pixels:
+        raise too_large(name, f"one page has {part.keyframe.nbytes / MEGABYTE:.0f} MB", "limits.max_pixels")
+    at_once = part.nbytes / lead.get("T", 1)
+    if at_once > _EXPANDED * limits.max_file_mb * MEGABYTE:
+        raise too_large(name, f"the image has {at_once / MEGABYTE:.0f} MB", "limits.max_file_mb")
 
 
 def _range(axis: str, length: int, time: int, channel: int) -> range:
@@ -161,12 +195,15 @@ def _fetcher(
             page = part.pages[index]
             if page is None:
                 raise BadFile("incomplete", "the image's planes lie in other files of a set", where=name)
-            return part.keyframe, _decode(page, part.keyframe, content, name)
+            return part.keyframe, decoded(page, part.keyframe, content, name, limits)
 
         return by_page
     # One page stands for all (ImageJ's large stacks): they can only be had together.
-    if part.nbytes > 4 * limits.max_file_mb * MEGABYTE:
+    if part.nbytes > _EXPANDED * limits.max_file_mb * MEGABYTE:
         raise too_large(name, f"the stack has {part.nbytes / MEGABYTE:.0f} MB", "limits.max_file_mb")
+    for page in part.pages:
+        if page is not None:
+            check_inflation(page, part.keyframe, name)
     whole = part.asarray()
     axes = "".join(axis for axis in part.axes if axis in "YXS")
 
@@ -174,34 +211,3 @@ def _fetcher(
         return part.keyframe, samples_first(whole[at], axes)
 
     return by_index
-
-
-def _decode(
-    page: tifffile.TiffPage | tifffile.TiffFrame, tags: tifffile.TiffPage, content: bytes | Path, name: str
-) -> Array:
-    try:
-        pixels = page.asarray()
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
-            raise
-        return _decode_by_opencv(page.index, content, name)
-    if tags.photometric == tifffile.PHOTOMETRIC.MINISWHITE and pixels.dtype.kind == "u":
-        pixels = np.iinfo(pixels.dtype).max - pixels
-    return samples_first(pixels, "".join(axis for axis in tags.axes if axis in "YXS"))
-
-
-def _decode_by_opencv(index: int, content: bytes | Path, name: str) -> Array:
-    data = content if isinstance(content, bytes) else content.read_bytes()
-    done, images = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED, range=(index, index + 1))
-    if not done or not images:
-        raise BadFile("unreadable", "its compression is not known here", where=name, hint="pip install imagecodecs")
-    return colours_first(images[0])
-
-
-def colours_first(image: Array) -> Array:
-    """(Y, X) for grey, (3, Y, X) red, green, blue for colour, from OpenCV's (Y, X[, BGR[A]])."""
-    if image.ndim == 2:
-        return image
-    if image.shape[2] < 3:
-        return np.asarray(image[:, :, 0])
-    return np.moveaxis(image[:, :, 2::-1], 2, 0)

@@ -1,7 +1,8 @@
 """The page chain of a TIFF, classic or BigTIFF, either byte order: does all that it points to lie inside the file?
 
-Reads directories only, never pixels. Bounded in pages and in segments a page, and loops are found, so that a hostile
-file costs little. TIFF 6.0 section 2 (directories), sections 3 and 15 (strips and tiles); BigTIFF by its own layout.
+Reads directories only, never pixels. Bounded in pages, in pieces and in metadata, and loops are found, so that a
+hostile file costs little: here, and in the library that reads it afterwards. TIFF 6.0 section 2 (directories),
+sections 3 and 15 (strips and tiles); BigTIFF by its own layout.
 """
 
 from __future__ import annotations
@@ -11,16 +12,21 @@ from typing import IO
 
 import numpy as np
 
+from cellvigil import config
 from cellvigil.data import Array
 from cellvigil.errors import BadFile, NotYet
-from cellvigil.sources.load import too_large
+from cellvigil.sources.load import MEGABYTE, too_large
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _UNSIGNED = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 _SUBPAGES = 330
 _SEGMENTS = ((273, 279), (324, 325))  # offsets and byte counts: of strips, of tiles
-_MOST_SEGMENTS = 1_000_000  # of one page
+_MOST_SEGMENTS = 1_000_000  # of one page; of all pages of a file that is no container
 _MOST_ENTRIES = 4096  # of one directory
+_MOST_SAMPLES = 64  # of one pixel
+_SHARED = 4  # how often all of a file's bytes may be pointed at: some writers store equal pieces once
+_SHORT = 1 << 16  # bytes of a tag's value that are not worth counting
+_WHERE = frozenset((273, 279, 324, 325, _SUBPAGES))  # tags that say where things are
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,28 +66,92 @@ class _Entry:
     offset: int  # of the values in the file
 
 
-def check_chain(file: IO[bytes], size: int, name: str, pages: int) -> None:
-    """Return if every page of the TIFF is whole. Raises NotYet if the file may still grow; BadFile otherwise."""
-    start = file.seek(0)
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What a whole chain holds."""
+
+    pages: int  # that follow each other, sub-pages not counted
+    smallest: int  # pixels of the smallest of them
+
+
+@dataclass(slots=True)
+class _Spent:
+    """What the pages so far would cost a reader."""
+
+    pieces: int = 0
+    pixel_bytes: int = 0  # as stored
+    metadata_bytes: int = 0  # of long values
+
+
+def check_chain(file: IO[bytes], size: int, name: str, limits: config.Limits, *, pages: int | None = None) -> Chain:
+    """Return if every page of the TIFF is whole. Raises NotYet if the file may still grow; BadFile otherwise.
+
+    `pages` is the most that a container may have; without it `limits.max_pages` holds.
+    """
+    file.seek(0)
     head = file.read(16)
-    layout = _Layout(file, size, name, "<" if head[start : start + 1] == b"I" else ">", big=43 in head[2:4])
-    first = layout.at(8, 8) if layout.big else layout.at(4, 4)
-    waiting = [layout.number(first)]
-    if not waiting[0]:
+    layout = _Layout(file, size, name, "<" if head[:1] == b"I" else ">", big=43 in head[2:4])
+    first = layout.number(layout.at(8, 8) if layout.big else layout.at(4, 4))
+    if not first:
         raise NotYet("the file has no page yet", where=name)
+    waiting = [(first, True)]
+    most = limits.max_pages if pages is None else pages
     seen: set[int] = set()
+    spent, chained, smallest = _Spent(), 0, 0
     while waiting:
-        offset = waiting.pop()
+        offset, main = waiting.pop()
         if offset in seen:
             raise BadFile("unreadable", "the pages point at each other in a circle", where=name)
         seen.add(offset)
-        if len(seen) > pages:
-            raise too_large(name, f"the file has more than {pages} pages", "limits.max_pages")
+        if len(seen) > most:
+            raise too_large(
+                name, f"the file has more than {most} pages", "limits.max_members" if pages else "limits.max_pages"
+            )
         following, entries = _directory(layout, offset)
-        _check_segments(layout, entries)
-        waiting.extend(_subpages(layout, entries))
+        _check_segments(layout, entries, spent)
+        pixels = _check_plane(layout, entries, limits)
+        _check_cost(layout, entries, spent, limits, container=pages is not None)
+        waiting.extend((sub, False) for sub in _subpages(layout, entries))
         if following:
-            waiting.append(following)
+            waiting.append((following, main))
+        if main:
+            chained += 1
+            smallest = min(smallest or pixels, pixels)
+    return Chain(chained, smallest)
+
+
+def _check_plane(layout: _Layout, entries: dict[int, _Entry], limits: config.Limits) -> int:
+    """The pixels of one page, which must be some and within the limit."""
+    width, height = (_first(layout, entries, tag, 0) for tag in (256, 257))
+    if width * height == 0:
+        raise BadFile("unreadable", "a page without pixels", where=layout.name)
+    if width * height > limits.max_pixels:
+        raise too_large(layout.name, f"the image has {width} x {height} pixels", "limits.max_pixels")
+    samples = _first(layout, entries, 277, 1)
+    if not 1 <= samples <= _MOST_SAMPLES:
+        raise BadFile("unreadable", f"a pixel of {samples} samples", where=layout.name)
+    if _first(layout, entries, 32997, 1) != 1:
+        raise BadFile("wrong_type", "a page that is a volume", where=layout.name, hint="write one page a slice")
+    sides = [_first(layout, entries, tag, 16) for tag in (322, 323)]
+    if not all(0 < side <= limits.max_pixels for side in sides) or sides[0] * sides[1] > limits.max_pixels:
+        raise BadFile("unreadable", f"tiles of {sides[0]} x {sides[1]} pixels", where=layout.name)
+    return width * height
+
+
+def _check_cost(
+    layout: _Layout, entries: dict[int, _Entry], spent: _Spent, limits: config.Limits, *, container: bool
+) -> None:
+    """Pages may point at the same bytes; a reader would take them once a page."""
+    for tag, entry in entries.items():
+        length = entry.count * _SIZES.get(entry.kind, 1)
+        spent.metadata_bytes += length if length > _SHORT and tag not in _WHERE else 0
+    if spent.metadata_bytes > limits.max_metadata_mb * MEGABYTE:
+        what = f"the pages hold more than {limits.max_metadata_mb:g} MB of metadata"
+        raise too_large(layout.name, what, "limits.max_metadata_mb")
+    if spent.pixel_bytes > _SHARED * layout.size:
+        raise BadFile("unreadable", "the pages point at the same bytes again and again", where=layout.name)
+    if spent.pieces > _MOST_SEGMENTS and not container:
+        raise too_large(layout.name, f"pages in {spent.pieces} pieces", "the tiles' size in the writer")
 
 
 def _directory(layout: _Layout, offset: int) -> tuple[int, dict[int, _Entry]]:
@@ -107,7 +177,7 @@ def _directory(layout: _Layout, offset: int) -> tuple[int, dict[int, _Entry]]:
     return layout.number(table[count * width :]), entries
 
 
-def _check_segments(layout: _Layout, entries: dict[int, _Entry]) -> None:
+def _check_segments(layout: _Layout, entries: dict[int, _Entry], spent: _Spent) -> None:
     """All strips or tiles of one page lie inside the file."""
     offsets_tag, counts_tag = next((tags for tags in _SEGMENTS if tags[0] in entries), (0, 0))
     if not offsets_tag:
@@ -122,18 +192,22 @@ def _check_segments(layout: _Layout, entries: dict[int, _Entry]) -> None:
     # Not by their sum: it could wrap around.
     if bool((offsets[used] > layout.size).any()) or bool((counts[used] > layout.size - offsets[used]).any()):
         raise NotYet("the file ends before its last pixels", where=layout.name)
+    spent.pieces += len(offsets)
+    spent.pixel_bytes += int(counts.sum(dtype=np.float64))
+
+
+def _first(layout: _Layout, entries: dict[int, _Entry], tag: int, default: int) -> int:
+    """A tag's first value."""
+    return int(_values(layout, entries[tag])[0]) if tag in entries else default
 
 
 def _whole(layout: _Layout, entries: dict[int, _Entry], strips: int) -> Array:
     """The length of the only strip where the file leaves it out: what an uncompressed page needs."""
-
-    def first(tag: int, default: int) -> int:
-        return int(_values(layout, entries[tag])[0]) if tag in entries else default
-
-    if strips != 1 or first(259, 1) != 1:
+    if strips != 1 or _first(layout, entries, 259, 1) != 1:
         raise BadFile("unreadable", "a page without the lengths of its strips", where=layout.name)
-    row = (first(256, 0) * first(277, 1) * first(258, 1) + 7) // 8
-    return np.array([min(row * first(257, 0), layout.size + 1)], dtype=np.uint64)
+    width, samples, bits = (_first(layout, entries, tag, usual) for tag, usual in ((256, 0), (277, 1), (258, 1)))
+    row = (width * samples * bits + 7) // 8
+    return np.array([min(row * _first(layout, entries, 257, 0), layout.size + 1)], dtype=np.uint64)
 
 
 def _subpages(layout: _Layout, entries: dict[int, _Entry]) -> list[int]:

@@ -1,0 +1,196 @@
+"""The door: who may read, over what, and that slow or hostile clients cost little."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from cellvigil import config, page
+from cellvigil.check import check
+from cellvigil.errors import UsageError
+from lab import Lab
+
+TOKEN = "0123456789abcdef0123"
+
+
+def application(token: str = "") -> page.WSGIApplication:
+    return page.application(CollectorRegistry(), lambda: (True, {"backlog_frames": 3}), token)
+
+
+@pytest.fixture
+def guarded() -> Iterator[str]:
+    with page.served(application(TOKEN), listen="127.0.0.1", port=0) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for localhost, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    folder = tmp_path_factory.mktemp("pem")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-out", str(cert), "-keyout", str(key)]
+    subprocess.run([*command, *names], check=True, capture_output=True)
+    key.chmod(0o600)
+    return cert, key
+
+
+def get(url: str, *, context: ssl.SSLContext | None = None, **headers: str) -> tuple[int, str]:
+    try:
+        request = urllib.request.Request(url, headers=headers)
+        with urllib.request.urlopen(request, timeout=5, context=context) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/", "/elsewhere"])
+@pytest.mark.parametrize("brought", ["", f"Bearer {TOKEN}x", TOKEN, f"Basic {TOKEN}", "Bearer ", f"bearer {TOKEN}"])
+def test_without_the_token_nothing_is_told(guarded: str, path: str, brought: str) -> None:
+    code, text = get(guarded + path, Authorization=brought)
+    assert code == 401
+    assert TOKEN not in text
+
+
+def test_with_the_token_everything_is(guarded: str) -> None:
+    brought = {"Authorization": f"Bearer {TOKEN}"}
+    assert get(f"{guarded}/metrics", **brought)[0] == 200
+    assert get(f"{guarded}/", **brought)[0] == 200
+    assert json.loads(get(f"{guarded}/healthz", **brought)[1]) == {"ok": True, "backlog_frames": 3}
+
+
+def test_health_is_told_to_anybody_and_no_more(guarded: str) -> None:
+    assert get(f"{guarded}/healthz") == (200, '{"ok": true}')
+
+
+def test_tls_is_spoken_where_it_is_configured(pem: tuple[Path, Path]) -> None:
+    context = ssl.create_default_context(cafile=str(pem[0]))
+    with page.served(application(), listen="127.0.0.1", port=0, tls=page.open_tls(*pem)) as port:
+        assert get(f"https://localhost:{port}/metrics", context=context)[0] == 200
+        with pytest.raises((urllib.error.URLError, OSError)):
+            get(f"http://127.0.0.1:{port}/metrics")
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        assert get(f"https://localhost:{port}/healthz", context=context)[0] == 200
+
+
+def test_a_client_that_never_shakes_hands_does_not_hold_up_another(pem: tuple[Path, Path]) -> None:
+    context = ssl.create_default_context(cafile=str(pem[0]))
+    door = page.served(application(), listen="127.0.0.1", port=0, tls=page.open_tls(*pem))
+    with door as port, socket.create_connection(("127.0.0.1", port)) as silent:
+        silent.send(b"\x16")
+        assert get(f"https://localhost:{port}/healthz", context=context)[0] == 200
+
+
+def test_too_many_clients_are_turned_away_and_others_served_again_afterwards() -> None:
+    with page.served(application(), listen="127.0.0.1", port=0) as port:
+        idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+        for one in idle:
+            one.settimeout(5)
+        gone = [one for one in idle[32:] if one.recv(1) == b""]
+        assert len(gone) == 8
+        for one in idle:
+            one.close()
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            try:
+                if get(f"http://127.0.0.1:{port}/healthz")[0] == 200:
+                    return
+            except OSError:
+                time.sleep(0.05)
+        pytest.fail("it never answered again")
+
+
+def test_one_that_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "_LONGEST_S", 0.5)
+    door = page.served(application(), listen="127.0.0.1", port=0)
+    with door as port, socket.create_connection(("127.0.0.1", port)) as slow:
+        slow.settimeout(20)
+        slow.send(b"GET /metrics HT")
+        assert slow.recv(1000) == b""
+
+
+def test_a_request_without_end_is_refused() -> None:
+    door = page.served(application(), listen="127.0.0.1", port=0)
+    with door as port, socket.create_connection(("127.0.0.1", port)) as greedy:
+        greedy.settimeout(5)
+        greedy.sendall(b"GET /" + b"a" * 70_000 + b" HTTP/1.0\r\n\r\n")
+        with contextlib.suppress(ConnectionError):  # it may hang up before all of it was read
+            assert b"414" in greedy.recv(1000)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "short", "two words that are long enough", "ümläutümläutümläut", "0123456789abcdef\n0123"]
+)
+def test_a_weak_token_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "token").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match="at least 16 plain characters"):
+        page.read_token(tmp_path / "token")
+
+
+def test_files_that_are_not_there_or_do_not_fit_are_refused(tmp_path: Path, pem: tuple[Path, Path]) -> None:
+    assert page.read_token(None) == ""
+    assert page.open_tls(None, None) is None
+    with pytest.raises(UsageError, match="cannot be read"):
+        page.read_token(tmp_path / "none")
+    with pytest.raises(UsageError, match="both"):
+        page.open_tls(pem[0], None)
+    with pytest.raises(UsageError, match="both"):
+        page.open_tls(None, pem[1])
+    for wrong in ((pem[0], pem[0]), (tmp_path / "none", pem[1])):
+        with pytest.raises(UsageError, match="cannot be used"):
+            page.open_tls(*wrong)
+
+
+def test_an_open_door_is_warned_of(tmp_path: Path, pem: tuple[Path, Path]) -> None:
+    secret = tmp_path / "token"
+    secret.write_text(TOKEN)
+    secret.chmod(0o600)
+
+    def warned(**values: object) -> str:
+        return "; ".join(page.warnings_of(config.Metrics(**values)))
+
+    assert warned() == ""
+    assert warned(listen="::1") == ""
+    assert warned(listen="localhost") == ""
+    assert "anybody" in warned(listen="0.0.0.0")
+    assert "in clear" in warned(listen="10.0.0.7", token_file=secret)
+    assert warned(listen="0.0.0.0", token_file=secret, tls_cert_file=pem[0], tls_key_file=pem[1]) == ""
+    secret.chmod(0o644)
+    assert "chmod 600" in warned(token_file=secret)
+
+
+def test_check_tells_of_the_door(lab: Lab) -> None:
+    def found(**metrics: object) -> list[tuple[str, str]]:
+        findings = check(lab.config(metrics={"port": 0, **metrics}), force=True)
+        return [(one.level, one.text) for one in findings if one.subject == "metrics"]
+
+    assert [level for level, _ in found()] == ["ok"]
+    assert [level for level, _ in found(listen="0.0.0.0")] == ["warn", "ok"]
+    assert [level for level, _ in found(token_file="none")] == ["fail"]
+
+
+def test_the_service_asks_for_the_token(lab: Lab) -> None:
+    lab.film(timepoints=1)
+    token = lab.root / "token"
+    token.write_text(TOKEN + "\n")
+    token.chmod(0o600)
+    with lab.service(metrics={"port": 0, "token_file": "token"}) as service:
+        assert get(f"{service.address}/metrics")[0] == 401
+        assert get(f"{service.address}/healthz")[0] == 200
+        assert get(f"{service.address}/metrics", Authorization=f"Bearer {TOKEN}")[0] == 200
+        assert service.terminate() == 0
