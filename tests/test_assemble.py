@@ -444,6 +444,97 @@ def test_parts_of_a_container_live_as_long_as_it_is_listed() -> None:
         assert len(assembler.collect(1).frames) == frames
 
 
+# --- committed and forgotten ------------------------------------------------------------------------------------
+
+
+class Recalling(Bench):
+    """An assembler that forgets what is committed, and asks for it again."""
+
+    def __init__(self, **rules: Any) -> None:
+        super().__init__(**rules)
+        self.committed: dict[FrameKey, FrameFiles] = {}
+        self.asked: list[FrameKey] = []
+        recall = self._recall
+        self.assembler = Assembler(self.source, first_number=self.fmt.first_number, recall=recall)
+
+    def _recall(self, key: FrameKey) -> list[tuple[FileStat, Any]]:
+        self.asked.append(key)
+        files = self.committed.get(key)
+        return [(item.stat, self.fmt.sight(item.stat.path)) for item in files.slices] if files else []
+
+    def commit(self) -> list[FrameFiles]:
+        frames = list(self.collect().frames)
+        for files in frames:
+            self.committed[files.key] = files
+            self.assembler.forget(files)
+        return frames
+
+
+def test_a_committed_frame_is_asked_for_when_another_file_of_it_comes() -> None:
+    bench = Recalling(**OPTIONAL)
+    bench.add(name("BF"), name("BF", number=2))
+    assert [files.change for files in bench.commit()] == ["new", "new"]
+    bench.asked.clear()
+    bench.add(name("BF"), name("GFP", number=2))  # the one is known, the other late
+    (late,) = bench.commit()
+    assert (late.change, late.channels, [item.channel for item in late.fresh]) == ("late", ("BF", "GFP"), ["GFP"])
+    assert sorted(key.timepoint for key in bench.asked) == [0, 1]
+    bench.add(name("GFP", number=2), size=2)
+    (rewritten,) = bench.commit()
+    assert (rewritten.change, paths(rewritten)) == ("rewritten", [name("BF", number=2), name("GFP", number=2)])
+    assert [item.stat.size for item in rewritten.fresh] == [2]
+
+
+def test_what_came_since_is_told_of_all_files_together() -> None:
+    bench = Recalling(channels={"segment": "BF", "optional": ["GFP", "RFP"]})
+    bench.add(name("BF"))
+    bench.commit()
+    bench.add(name("GFP"), name("RFP"))
+    (late,) = bench.commit()
+    assert (late.change, [item.channel for item in late.fresh]) == ("late", ["GFP", "RFP"])
+
+
+def test_a_frame_with_more_to_come_is_not_forgotten() -> None:
+    bench = Recalling(**OPTIONAL)
+    bench.add(name("BF"))
+    (files,) = bench.collect().frames
+    bench.add(name("GFP"))
+    bench.assembler.forget(files)
+    (late,) = bench.collect().frames
+    assert (late.change, late.channels) == ("late", ("BF", "GFP"))
+
+
+def test_an_old_frame_says_nothing_of_how_deep_the_stacks_are_now() -> None:
+    bench = Recalling(channels={"segment": "BF"})
+    for number, depth in ((1, 2), (2, 2), (3, 3)):
+        bench.add(*_stack(depth, number))
+        bench.commit()
+    assert len(bench.committed) == 3
+    bench.add(_stack(2, 1)[0], size=2)  # a frame of two slices comes back
+    assert [files.change for files in bench.commit()] == ["rewritten"]
+    bench.add(*_stack(2, 4))
+    assert bench.commit() == []
+    bench.add(*_stack(3, 4, first=2))
+    assert [len(files.slices) for files in bench.commit()] == [3]
+
+
+def test_time_out_of_sight_counts_for_no_frame() -> None:
+    bench = Bench(**BOTH)
+    bench.add(name("BF"), now=0.0)
+    bench.assembler.out_of_sight(500.0)
+    assert bench.collect(500.0 + TIMEOUT - 1).frames == ()
+    assert len(bench.collect(500.0 + TIMEOUT + 1).frames) == 1
+
+
+def test_a_file_that_is_gone_before_its_frame_is_complete_is_no_part_of_it() -> None:
+    bench = Bench(**BOTH)
+    bench.add(name("BF"), name("GFP", number=2))
+    bench.add(name("GFP", number=2))
+    bench.assembler.prune({name("BF")})
+    assert bench.assembler.waiting == 1
+    assert "gone before its frame was complete" in "".join(bench.collect().notes)
+
+
 # --- properties -------------------------------------------------------------------------------------------------
 
 _WELLS, _CHANNELS, _NUMBERS = ("A1", "B1"), ("BF", "GFP"), (1, 2)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,18 +25,18 @@ TIFF = (".tif", ".tiff")
 
 
 def _names(root: Path) -> list[str]:
-    return [stat.path for stat in watch.scan(root, TIFF)]
+    return sorted(watch.scan(root, TIFF))
 
 
-def test_a_scan_lists_images_of_every_depth_in_order(tmp_path: Path) -> None:
+def test_a_scan_lists_images_of_every_depth(tmp_path: Path) -> None:
     for name in ("b/c/2.TIF", "b/1.tiff", "a.tif", "notes.txt", "b/empty/x.png"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"12345")
     os.utime(tmp_path / "a.tif", ns=(7, 1_234_567_891))
     found = watch.scan(tmp_path, TIFF)
-    assert [stat.path for stat in found] == ["a.tif", "b/1.tiff", "b/c/2.TIF"]
-    assert found[0] == FileStat("a.tif", 5, 1_234_567_891)
+    assert sorted(found) == ["a.tif", "b/1.tiff", "b/c/2.TIF"]
+    assert found["a.tif"] == FileStat("a.tif", 5, 1_234_567_891)
 
 
 def test_links_lead_nowhere(tmp_path: Path) -> None:
@@ -164,3 +166,70 @@ def test_growing_files_are_taken_whole_and_once(tmp_path: Path) -> None:
         writer.join()
     assert sorted(taken) == sorted(wanted)
     assert tried_early > 0  # at this speed the settle rule alone would have let halves through
+
+
+def _plate(root: Path) -> dict[str, FileStat]:
+    for name in ("a/1.tif", "a/deep/2.tif", "b/3.tif", "4.tif"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"12345")
+    return watch.scan(root, TIFF)
+
+
+def _failing_scandir(monkeypatch: pytest.MonkeyPatch, folder: Path, code: int) -> None:
+    real = os.scandir
+
+    def scandir(path: str | Path) -> object:
+        if Path(path) == folder:
+            raise OSError(code, os.strerror(code), str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.ESTALE, errno.EIO, errno.EBUSY, errno.EACCES])
+def test_what_lies_below_a_folder_that_cannot_be_listed_stays_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    before = _plate(tmp_path)
+    (tmp_path / "b" / "3.tif").unlink()
+    (tmp_path / "a" / "5.tif").touch()
+    _failing_scandir(monkeypatch, tmp_path / "a", code)
+    assert sorted(watch.scan(tmp_path, TIFF, before)) == ["4.tif", "a/1.tif", "a/deep/2.tif"]
+    monkeypatch.undo()
+    assert sorted(watch.scan(tmp_path, TIFF, before)) == ["4.tif", "a/1.tif", "a/5.tif", "a/deep/2.tif"]
+    _failing_scandir(monkeypatch, tmp_path, code)
+    with pytest.raises(UsageError, match="cannot be listed"):
+        watch.scan(tmp_path, TIFF, before)
+
+
+def test_a_listing_that_breaks_off_keeps_what_it_did_not_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _plate(tmp_path)
+    real = os.scandir
+
+    @contextlib.contextmanager
+    def breaking(path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+        def entries() -> Iterator[os.DirEntry[str]]:
+            with real(path) as found:
+                yield next(found)
+            raise OSError(errno.EIO, "Input/output error")
+
+        yield entries() if path.rstrip("/").endswith("a") else real(path)
+
+    monkeypatch.setattr(os, "scandir", breaking)
+    assert watch.scan(tmp_path, TIFF, before) == before
+
+
+def test_files_that_did_not_change_are_listed_as_the_same_values(tmp_path: Path) -> None:
+    before = _plate(tmp_path)
+    (tmp_path / "b" / "3.tif").write_bytes(b"123456")
+    after = watch.scan(tmp_path, TIFF, before)
+    assert {path for path in after if after[path] is not before[path]} == {"b/3.tif"}
+    assert after["b/3.tif"].size == 6
+
+
+def test_a_scan_gives_signs_of_life(tmp_path: Path) -> None:
+    for i in range(600):
+        (tmp_path / f"{i}.tif").touch()
+    signs: list[int] = []
+    watch.scan(tmp_path, TIFF, progress=lambda: signs.append(1))
+    assert len(signs) >= 3

@@ -277,6 +277,7 @@ class FrameFiles:
     folder: str = ""  # as sighted; with `number` it is what `key.timepoint` was given to
     number: int = -1  # the time number in the names, as written; -1 where there is none
     change: str = "new"  # "late": a channel or slice came after the frame was released; "rewritten": a file changed
+    fresh: tuple[Slice, ...] = ()  # "late", "rewritten": those of `slices` that came, or changed, since then
 
     @property
     def channels(self) -> tuple[str, ...]:

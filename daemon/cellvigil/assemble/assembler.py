@@ -17,13 +17,16 @@ segmentation channel; without that one it is reported as stalled, and still rele
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from cellvigil import config
 from cellvigil.assemble import slots
-from cellvigil.assemble.timepoints import Place, Series, Timepoints, place_of
+from cellvigil.assemble.habits import Habits
+from cellvigil.assemble.timepoints import Place, Round, Series, Timepoints, place_of
 from cellvigil.data import FileStat, FrameFiles, FrameKey, Sighting, Slice
+
+_NO_FILE = FileStat("", 0, 0)
 
 
 @dataclass(slots=True)
@@ -44,23 +47,33 @@ class Outcome:
     notes: tuple[str, ...]  # for the log: what was left out, and why
 
 
-class Assembler:
-    """Takes settled images, gives complete frames. Memory: about 1 kB a frame whose files are listed (`prune`).
+Recall = Callable[[FrameKey], Iterable[tuple[FileStat, Sighting]]]
+"""The files of a committed frame; none if it is not committed."""
 
-    `known` are the time points given out before a restart, as (series, folder, number) -> ordinal; `resume` brings
-    them back too, together with the files, so that a late channel still finds its frame.
+
+class Assembler:
+    """Takes settled images, gives complete frames. Memory: about 1 kB a frame that is not committed yet.
+
+    `known` are the time points given out before a restart, as (series, folder, number) -> ordinal. A frame that was
+    committed is forgotten (`forget`) and asked for again (`recall`) when another file of it comes, so that a late
+    channel or a new version of a file still finds its frame, after a restart too.
     """
 
     def __init__(
-        self, source: config.Source, *, first_number: int, known: Mapping[tuple[Series, str, int], int] | None = None
+        self,
+        source: config.Source,
+        *,
+        first_number: int,
+        known: Mapping[tuple[Series, str, int], int] | None = None,
+        recall: Recall = lambda _: (),
     ) -> None:
         self._source = source
+        self._recall = recall
         self._timepoints = Timepoints(first_number, merged=source.series == "merge", known=known or {})
         self._pending: dict[Place, _Pending] = {}
         self._released: dict[Place, FrameFiles] = {}
-        self._again: dict[Place, str] = {}  # released frames to return again, and why
-        self._first_channel: dict[Series, str] = {}  # where no channel is configured
-        self._stacks: dict[tuple[Series, str], frozenset[int]] = {}  # slices of the last stack of a channel
+        self._again: dict[Place, tuple[str, tuple[Slice, ...]]] = {}  # released frames to return again, and why
+        self._habits = Habits(source.channels)
         self._ignored: set[tuple[Series, str]] = set()  # channels told of as not configured
         self._notes: list[str] = []
 
@@ -69,8 +82,11 @@ class Assembler:
         place = place_of(self._source.name, sighting)
         if not self._is_wanted(place, sighting):
             return
+        fetched = place not in self._released and place not in self._pending and self._remember(place)
         if place in self._released:
             self._add_after(place, stat, sighting, now)
+            if fetched and place not in self._again:
+                del self._released[place]  # the file was nothing new
             return
         pending = self._pending.setdefault(place, _Pending(first_seen=now))
         if stat.path not in pending.files or pending.files[stat.path][0] != stat:
@@ -80,7 +96,10 @@ class Assembler:
     def collect(self, now: float) -> Outcome:
         """The frames that are ready by now."""
         places = sorted(self._pending, key=lambda place: place.order)
-        ready = [(place, replace(self._released[place], change=change)) for place, change in self._again.items()]
+        ready = [
+            (place, replace(self._released[place], change=change, fresh=fresh))
+            for place, (change, fresh) in self._again.items()
+        ]
         self._again.clear()
         keys = [self._key(place) for place in places]
         stalled: list[FrameFiles] = []
@@ -113,14 +132,49 @@ class Assembler:
         by_path |= {stat.path: Slice(sighting.channel, sighting.z, stat) for stat, sighting in parts}
         slices = slots.in_order(by_path.values())
         folder, number = place.round.folder, place.round.number
-        missing = self._missing(place, slices)
+        missing = self._habits.missing(place.round.series, slices)
         waited = self._pending.get(place)
-        self._release(place, FrameFiles(key, slices, missing, folder=folder, number=number))
+        self._pending.pop(place, None)
+        self._released[place] = FrameFiles(key, slices, missing, folder=folder, number=number)
+        if not self.knows(place.round.series):  # else what was released since says more than an old frame
+            self._habits.learn(place.round.series, slices)
         for stat, sighting in waited.files.values() if waited else ():
             self.add(stat, sighting, waited.first_seen if waited else 0.0)  # it came before its frame was remembered
 
+    def forget(self, files: FrameFiles) -> None:
+        """Let go of a released frame: it is committed, or was lost before it was read."""
+        place = Place(Round(files.key.series, files.folder, files.number), files.key.well, files.key.field)
+        if place not in self._again:
+            self._released.pop(place, None)
+
+    def reconsider(self, paths: Collection[str]) -> tuple[FrameFiles, ...]:
+        """The released frames with one of these files; a stalled one is judged anew."""
+        for pending in self._pending.values():
+            if any(path in pending.files for path in paths):
+                pending.stalled = False
+        wanted = set(paths)
+        frames = self._released.values()
+        return tuple(files for files in frames if any(item.stat.path in wanted for item in files.slices))
+
+    def learn(self, series: Series, first: Iterable[Sighting], last: Iterable[Sighting]) -> None:
+        """What a series' first and last frame before a restart say of the others: the channel awaited, the depths."""
+        for frame in (first, last):
+            self._habits.learn(series, slots.in_order(Slice(s.channel, s.z, _NO_FILE) for s in frame))
+
+    def knows(self, series: Series) -> bool:
+        """Whether a frame of the series was released, or learned of."""
+        return self._habits.knows(series)
+
+    def out_of_sight(self, seconds: float) -> None:
+        """The folder could not be seen for so long: that time does not count for any frame that waits."""
+        for pending in self._pending.values():
+            pending.first_seen += seconds
+
     def prune(self, listed: Collection[str]) -> None:
-        """Forget frames of which no file is `listed` any more (paths as scanned; parts go by their container)."""
+        """Forget what is not `listed` any more (paths as scanned; parts go by their container).
+
+        A frame goes with its last file; one that waits goes on without a file that is gone.
+        """
 
         def is_listed(path: str) -> bool:
             return path in listed or path.partition("!")[0] in listed
@@ -130,13 +184,26 @@ class Assembler:
         ]:
             del self._released[place]
             self._again.pop(place, None)
-        for place in [p for p, pending in self._pending.items() if not any(map(is_listed, pending.files))]:
-            del self._pending[place]
+        for place, pending in list(self._pending.items()):
+            for path in [path for path in pending.files if not is_listed(path)]:
+                del pending.files[path]
+                self._notes.append(f"{path} is gone before its frame was complete")
+            if not pending.files:
+                del self._pending[place]
 
     @property
     def waiting(self) -> int:
         """Frames that are not complete yet."""
         return len(self._pending)
+
+    def _remember(self, place: Place) -> bool:
+        """Bring a committed frame back; whether the place has one."""
+        timepoint = self._timepoints.known(place.round)
+        if timepoint is None:
+            return False
+        key = FrameKey(*place.round.series, place.well, place.field, timepoint)
+        self.resume(key, self._recall(key))
+        return place in self._released
 
     def _is_wanted(self, place: Place, sighting: Sighting) -> bool:
         channels = self._source.channels
@@ -148,16 +215,6 @@ class Assembler:
             self._ignored.add((series, sighting.channel))
             self._notes.append(f"channel {sighting.channel!r} of {'/'.join(series)} is not configured: it is left out")
         return False
-
-    def _missing(self, place: Place, slices: tuple[Slice, ...]) -> tuple[str, ...]:
-        """Awaited channels that are not there, the segmentation channel first."""
-        there = {item.channel for item in slices}
-        if "" in there:  # the names do not say: the content will
-            return ()
-        channels = self._source.channels
-        first = self._first_channel.get(place.round.series, "")
-        awaited = channels.awaited or (() if channels.optional or not first else (first,))
-        return tuple(name for name in awaited if name not in there)
 
     def _key(self, place: Place) -> FrameKey:
         ordinal, note = self._timepoints.of(place.round)
@@ -172,7 +229,7 @@ class Assembler:
             return None
         late = now - pending.first_seen >= self._source.frame_timeout_s
         choice = slots.choose(pending.files.values(), self._source.derived, stand_ins=late)
-        missing = self._missing(place, choice.slices)
+        missing = self._habits.missing(place.round.series, choice.slices)
         if not late and (not choice.slices or missing or not self._is_whole(place, choice)):
             return None
         self._notes += choice.notes
@@ -185,26 +242,20 @@ class Assembler:
         segment = (self._source.channels.awaited or (choice.slices[0].channel,))[0]
         if kinds and choice.derived.get(segment, kinds[0]) not in kinds:
             return False
-        return all(self._stack_whole(place, *item) for item in slots.depths(choice.slices).items())
 
-    def _stack_whole(self, place: Place, channel: str, depths: frozenset[int]) -> bool:
-        series = place.round.series
-        if (series, channel) in self._stacks:
-            return depths >= self._stacks[series, channel]
-        others = (
-            frozenset(s.z for _, s in pending.files.values() if s.channel == channel and s.z is not None)
-            for other, pending in self._pending.items()
-            if other != place and other.round.series == series
-        )
-        return depths in others
+        def others(channel: str) -> Iterator[frozenset[int]]:
+            for other, pending in self._pending.items():
+                if other != place and other.round.series == place.round.series:
+                    files = pending.files.values()
+                    yield frozenset(s.z for _, s in files if s.channel == channel and s.z is not None)
+
+        depths = slots.depths(choice.slices).items()
+        return all(self._habits.is_deep(place.round.series, channel, zs, others(channel)) for channel, zs in depths)
 
     def _release(self, place: Place, files: FrameFiles) -> None:
-        series = place.round.series
         self._pending.pop(place, None)
         self._released[place] = files
-        self._first_channel.setdefault(series, files.slices[0].channel)
-        for channel, numbers in slots.depths(files.slices).items():
-            self._stacks[series, channel] = numbers
+        self._habits.learn(place.round.series, files.slices)
 
     def _add_after(self, place: Place, stat: FileStat, sighting: Sighting, now: float) -> None:
         """A file of a frame that was released: known, rewritten, late, or one too many."""
@@ -218,9 +269,13 @@ class Assembler:
             self._notes.append(f"{stat.path} is left out: the same image was taken from another file before")
             return
         kept = [item for item in files.slices if item is not known]
-        slices = slots.in_order((*kept, Slice(sighting.channel, sighting.z, stat)))
-        missing = self._missing(place, slices)
-        self._release(place, replace(files, slices=slices, missing=missing, first_seen=now))
+        came = Slice(sighting.channel, sighting.z, stat)
+        slices = slots.in_order((*kept, came))
+        missing = self._habits.missing(place.round.series, slices)
+        self._released[place] = replace(files, slices=slices, missing=missing, first_seen=now)
+        self._habits.deepen(place.round.series, slices)
+        before, fresh = self._again.get(place, ("late", ()))
         # A rewritten file outweighs a late one: it can change what the frame's cells were called.
-        rewritten = known is not None or self._again.get(place) == "rewritten"
-        self._again[place] = "rewritten" if rewritten else "late"
+        change = "rewritten" if known is not None else before
+        others = (item for item in fresh if item.stat.path != stat.path)
+        self._again[place] = (change, slots.in_order((*others, came)))

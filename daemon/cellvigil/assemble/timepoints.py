@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cellvigil.data import Sighting
 from cellvigil.sources.natural import natural_key
 
 Series = tuple[str, str, str]
 """Source, experiment, plate."""
+
+_natural = lru_cache(maxsize=8192)(natural_key)  # few texts, asked for at every look
 
 _MOST_ORDINAL = 99_999  # a larger number is a date or a serial: it orders, but is no ordinal
 
@@ -30,7 +33,7 @@ class Round:
     @property
     def order(self) -> tuple[object, ...]:
         """Sort key: by series, then folder, then number."""
-        return (self.series, natural_key(self.folder), self.number)
+        return (self.series, _natural(self.folder), self.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Place:
     @property
     def order(self) -> tuple[object, ...]:
         """Sort key: by time, then well, then field."""
-        return (*self.round.order, natural_key(self.well), natural_key(self.field))
+        return (*self.round.order, _natural(self.well), _natural(self.field))
 
 
 def place_of(source: str, sighting: Sighting) -> Place:
@@ -70,6 +73,10 @@ class Timepoints:
         self._ordinals[round_] = ordinal
         self._taken.setdefault(round_.series, set()).add(ordinal)
         self._next[round_.series] = max(ordinal + 1, self._next.get(round_.series, 0))
+
+    def known(self, round_: Round) -> int | None:
+        """The round's ordinal; None if it has none yet."""
+        return self._ordinals.get(round_)
 
     def of(self, round_: Round) -> tuple[int, str]:
         """The round's ordinal, and a note ("" if there is none) when its own number was taken by another folder."""
