@@ -16,6 +16,7 @@ import shutil
 import time
 from dataclasses import replace
 from statistics import median
+from typing import Any
 
 from bench_lab import BenchLab, bench_lab
 from prometheus_client import CollectorRegistry
@@ -26,9 +27,12 @@ from cellvigil.metrics import Metrics
 from cellvigil.pipeline import Recipe
 from cellvigil.quarantine import Quarantine
 from cellvigil.rehearse.assay import Assay
-from cellvigil.service.feed import Feed, Ticket
+from cellvigil.service.feed import Feed
 from cellvigil.service.flow import Flow
+from cellvigil.service.notify import Pulse, Supervisor
 from cellvigil.service.opening import open_bundles, open_kitchen
+from cellvigil.service.pause import Pause
+from cellvigil.service.turns import Ticket
 from cellvigil.service.work import Job, Work
 from cellvigil.sources.read import read_frame
 from cellvigil.sources.registry import format_of
@@ -111,10 +115,19 @@ def whole_pipeline(lab: BenchLab, jobs: list[Job], name: str) -> tuple[float, fl
             raise SystemExit(f"{job.files.key}: {error} ({stage})")
         ends.append(job)
 
-    work = Work(settings.limits, store, metrics, ended)
+    pulse = Pulse(metrics.heartbeat, Supervisor({}))
+    work = Work(settings.limits, store, metrics, ended, Pause(metrics.paused), pulse)
+    stages, spans = work.stages(), list[tuple[float, float]]()
+
+    def embed(batch: Any) -> Any:
+        began = time.perf_counter()
+        blocks = stages.embed(batch)
+        spans.append((began, time.perf_counter()))
+        return blocks
+
     workers = max(1, min(4, (os.cpu_count() or 2) // 2))
     start = time.perf_counter()
-    flow = Flow(work.stages(), workers=workers, depth=workers + 4, batch=settings.encoder.batch)
+    flow = Flow(replace(stages, embed=embed), workers=workers, depth=workers + 4, batch=settings.encoder.batch)
     for job in jobs:
         while not flow.room():
             time.sleep(0.001)
@@ -126,9 +139,8 @@ def whole_pipeline(lab: BenchLab, jobs: list[Job], name: str) -> tuple[float, fl
     if flow.failure is not None:
         raise flow.failure
     assert len(ends) == len(jobs)
-    assert flow.embed_span is not None
     shutil.rmtree(lab.root / name)
-    return seconds, 1 - flow.busy_seconds / (flow.embed_span[1] - flow.embed_span[0])
+    return seconds, 1 - sum(end - began for began, end in spans) / (spans[-1][1] - spans[0][0])
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,12 +105,22 @@ class Lab:
         return {Path(line["path"]).name: line["reason"] for line in lines}
 
     @contextlib.contextmanager
-    def service(self, **changes: Any) -> Iterator[Service]:
-        """`cellvigil run` as a process of its own; killed at the end if it still runs."""
+    def service(
+        self,
+        *,
+        program: Sequence[str] = ("-m", "cellvigil"),
+        environment: Mapping[str, str] | None = None,
+        **changes: Any,
+    ) -> Iterator[Service]:
+        """`cellvigil run` as a process of its own; killed at the end if it still runs.
+
+        `program`: what Python runs in its place, given the same arguments; `environment`: variables besides our own.
+        """
         path = self.config_file(**changes)
         log = self.root / f"service-{time.monotonic_ns()}.log"
         with log.open("w", encoding="utf-8") as out:
-            process = subprocess.Popen([sys.executable, "-m", "cellvigil", "run", "--config", str(path)], stderr=out)
+            command = [sys.executable, *program, "run", "--config", str(path)]
+            process = subprocess.Popen(command, stderr=out, env={**os.environ, **(environment or {})})
             try:
                 yield Service(process, log)
             finally:

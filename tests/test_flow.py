@@ -14,6 +14,9 @@ class Probe:
     def __init__(self, *, slow=(), bad=(), poison=(), finish_fails=()):
         self.out: list[Passed] = []
         self.batches: list[list[str]] = []
+        self.groups: list[list[str]] = []
+        self.full = threading.Event()  # while it is set, `finish` waits as for a full disk
+        self.paused = threading.Event()
         self.beats = 0
         self.most_inside = 0
         self.inside = 0
@@ -36,12 +39,16 @@ class Probe:
             raise RuntimeError("the device is gone")
         return [job[0] for job, _ in batch]
 
-    def finish(self, passed):
+    def finish(self, group, wait):
         with self.lock:
-            self.inside -= 1
-        if passed.job[0] in self.finish_fails:
+            self.inside -= len(group)
+        while self.full.is_set():
+            self.paused.set()
+            wait(0.01)
+        self.groups.append([passed.job[0] for passed in group])
+        if any(passed.job[0] in self.finish_fails for passed in group):
             raise OSError("disk full")
-        self.out.append(passed)
+        self.out.extend(group)
 
     def beat(self):
         self.beats += 1
@@ -126,7 +133,7 @@ def test_an_error_of_the_encoder_or_the_store_ends_the_flow_and_is_kept(where):
     deadline = time.monotonic() + 5
     while flow.failure is None and time.monotonic() < deadline:
         time.sleep(0.001)
-    flow.close(drain=False)
+    flow.leave(time.monotonic() + 5)
     assert isinstance(flow.failure, RuntimeError | OSError)
     assert all(passed.job[0] in {"a0", "a1"} for passed in probe.out)
 
@@ -138,3 +145,80 @@ def test_a_token_beats_behind_the_frames_that_are_inside():
     flow.beat()
     flow.close()
     assert probe.beats == 2  # the frame's own passage, and the token's
+
+
+def until(what):
+    deadline = time.monotonic() + 10
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_all_frames_that_wait_are_finished_in_one_group_and_in_their_order():
+    probe = Probe(bad={"a3"})
+    probe.full.set()
+    flow = probe.flow(depth=6)
+    feed(flow, [("a0", 1)])
+    assert probe.paused.wait(10)
+    feed(flow, [(f"a{i}", 1) for i in range(1, 6)])
+    until(lambda: flow._prepared.empty() and len(flow._taken) + flow._embedded.qsize() == 5)
+    probe.full.clear()
+    flow.close()
+    assert probe.groups == [["a0"], ["a1", "a2", "a3", "a4", "a5"]]
+    assert [passed.job[0] for passed in probe.out] == [f"a{i}" for i in range(6)]
+    assert flow.inside == 0
+
+
+def test_while_it_is_paused_tokens_are_answered_and_no_more_is_taken_in():
+    probe = Probe()
+    probe.full.set()
+    flow = probe.flow(depth=3)
+    feed(flow, [(f"a{i}", 1) for i in range(3)])
+    assert probe.paused.wait(10)
+    assert flow.room() == 0
+    for _ in range(3):
+        flow.beat()
+    until(lambda: probe.beats == 3)
+    assert probe.out == []
+    probe.full.clear()
+    flow.close()
+    assert len(probe.out) == 3
+
+
+def test_leaving_a_pause_lets_go_of_everything_and_is_no_failure():
+    probe = Probe()
+    probe.full.set()
+    flow = probe.flow(depth=3)
+    feed(flow, [(f"a{i}", 1) for i in range(3)])
+    assert probe.paused.wait(10)
+    assert flow.leave(time.monotonic() + 5) == []
+    assert flow.failure is None
+    assert probe.out == []
+
+
+def test_leaving_finishes_what_is_past_the_encoder_and_lets_go_of_what_is_before_it():
+    probe = Probe()
+    probe.full.set()
+    flow = probe.flow(workers=1, depth=8, batch=1)
+    feed(flow, [("a0", 1), ("a1", 1)])
+    assert probe.paused.wait(10)
+    probe.slow = {f"b{i}" for i in range(6)}
+    feed(flow, [(f"b{i}", 1) for i in range(6)])
+    probe.full.clear()
+    assert flow.leave(time.monotonic() + 5) == []
+    assert [passed.job[0] for passed in probe.out][:2] == ["a0", "a1"]
+    assert len(probe.out) < 8
+    assert flow.failure is None
+
+
+@pytest.mark.parametrize("stage", ["prepare", "embed", "finish"])
+def test_a_stage_that_hangs_is_left_behind_by_name(stage):
+    release = threading.Event()
+    probe = Probe()
+    setattr(probe, stage, lambda *_: release.wait(30))
+    flow = probe.flow(workers=1)
+    feed(flow, [("a0", 1)])
+    time.sleep(0.05)
+    left = flow.leave(time.monotonic() + 0.3)
+    release.set()
+    assert [name.partition("_")[0] for name in left] == [stage]

@@ -88,10 +88,10 @@ def test_a_channel_that_comes_late_joins_its_frame_also_after_an_outage(lab: Lab
         (lab.root / "away").rename(lab.images)
         for path, content in stained.items():
             path.write_bytes(content)
-        service.wait_for(lambda: service.value("cellvigil_frames_total", source="scope", outcome="revised") == 4)
+        service.wait_for(lambda: service.value("cellvigil_frames_total", source="scope", outcome="attached") == 4)
         assert service.terminate() == 0
     assert lab.quarantined() == {}
-    assert set(files_by_frame(lab).values()) == {(1, 2)}
+    assert set(files_by_frame(lab).values()) == {(0, 2)}
 
 
 def test_a_channel_that_the_plate_began_without_does_not_cost_the_frame(lab: Lab):
@@ -151,3 +151,27 @@ def test_a_misspelt_segmentation_channel_fails_the_check(lab: Lab, capsys: pytes
     path = lab.config_file(source={"channels": {"segment": "Brightfield"}})
     assert main(["check", "--config", str(path)]) == 1
     assert "did you mean 'Bright Field'?" in capsys.readouterr().out
+
+
+def test_a_share_that_is_away_at_the_start_keeps_no_other_microscope_from_being_watched(lab):
+    frames = lab.film(timepoints=2)
+    later = [path for path in images_of(lab) if path.stem.endswith("002")]
+    for path in later:
+        path.rename(lab.root / path.name)
+    main(["once", "--config", str(lab.config_file())])
+    away = lab.root / "away"
+    lab.images.rename(away)
+    with lab.service() as service:
+        service.wait_for(lambda: service.value("cellvigil_source_up", source="scope") == 0.0)
+        away.rename(lab.images)
+        for path in later:
+            (lab.root / path.name).rename(path)
+        service.wait_for(lambda: len(lab.ledger().frames(lab.ledger().series()[0])) == frames)
+        assert service.value("cellvigil_source_up", source="scope") == 1.0
+        assert service.terminate() == 0
+    assert lab.quarantined() == {}
+
+
+def test_a_folder_that_never_was_there_is_told_at_the_start(lab, capsys):
+    assert main(["run", "--config", str(lab.config_file(source={"path": "nowhere"}))]) == 2
+    assert "nowhere" in capsys.readouterr().err

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cellvigil import config, watch
+from cellvigil import config, page, watch
 from cellvigil.data import FileStat
-from cellvigil.encoder import Encoder
 from cellvigil.errors import BadFile, CellvigilError, NotYet
+from cellvigil.pipeline import Embeds
 from cellvigil.service.opening import Bundles, Kitchen, open_bundles, open_kitchen, warnings_of
 from cellvigil.sources.protocol import SourceFormat
 from cellvigil.sources.registry import format_of
@@ -62,7 +62,7 @@ def check(settings: config.Config, *, force: bool = False) -> list[Finding]:
     except CellvigilError as error:
         findings.append(Finding("fail", "encoders", str(error)))
     findings.append(_store(settings.store.path))
-    findings.append(_port(settings.metrics))
+    findings += _door(settings.metrics)
     return findings
 
 
@@ -70,7 +70,7 @@ def _source(source: config.Source, settings: config.Config) -> Iterator[Finding]
     subject = source.name
     fmt = format_of(source, settings.limits)
     try:
-        listing = watch.scan(source.path, fmt.suffixes)
+        listing = [stat for _, stat in sorted(watch.scan(source.path, fmt.suffixes).items())]
     except CellvigilError as error:
         yield Finding("fail", subject, str(error))
         return
@@ -169,7 +169,7 @@ def _capacity(settings: config.Config, kitchen: Kitchen, *, force: bool) -> Find
     return Finding("warn" if force else "fail", "capacity", text + hint)
 
 
-def seconds_per_cell(encoder: Encoder, batch: int) -> float:
+def seconds_per_cell(encoder: Embeds, batch: int) -> float:
     """Seconds that the encoder takes for one cell in full batches, measured now for a fraction of a second."""
     side = encoder.input_size
     pixels = np.random.default_rng(0).integers(0, 256, (batch, side, side, encoder.channels), dtype=np.uint8)
@@ -204,6 +204,18 @@ def _held(lock: Path) -> bool:
     return False
 
 
+def _door(metrics: config.Metrics) -> Iterator[Finding]:
+    """The port, and what guards it."""
+    try:
+        page.read_token(metrics.token_file)
+        page.open_tls(metrics.tls_cert_file, metrics.tls_key_file)
+    except CellvigilError as error:
+        yield Finding("fail", "metrics", str(error))
+        return
+    yield from (Finding("warn", "metrics", text) for text in page.warnings_of(metrics))
+    yield _port(metrics)
+
+
 def _port(metrics: config.Metrics) -> Finding:
     with socket.socket() as door:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -212,4 +224,5 @@ def _port(metrics: config.Metrics) -> Finding:
         except OSError as error:
             text = f"cannot listen on {metrics.listen}:{metrics.port}: {error.strerror}; set metrics.port to a free one"
             return Finding("fail", "metrics", text)
-    return Finding("ok", "metrics", f"http://{metrics.listen}:{metrics.port}/metrics is free")
+    scheme = "https" if metrics.tls_cert_file else "http"
+    return Finding("ok", "metrics", f"{scheme}://{metrics.listen}:{metrics.port}/metrics is free")

@@ -212,7 +212,7 @@ def _options(ort: ModuleType, threads: int) -> Any:
 
 
 def runtime_errors() -> tuple[type[Exception], ...]:
-    """The exceptions that onnxruntime raises; they share no base but Exception."""
+    """The exceptions that onnxruntime raises, also for want of memory; they share no base but Exception."""
     state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
     found = (value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception))
-    return (*found, RuntimeError, ValueError)
+    return (*found, RuntimeError, ValueError, MemoryError)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
@@ -49,6 +49,14 @@ def batch_plan(count: int, buckets: Sequence[int], run_cost: float) -> tuple[int
     return (buckets[-1],) * full + tuple(sorted(best[rest][1], reverse=True))
 
 
+class NotFinite(DeviceError):
+    """The device gave numbers that are none."""
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoder:
     """A loaded encoder. `embed` may be called from any thread."""
@@ -59,6 +67,7 @@ class Encoder:
     buckets: tuple[int, ...]  # batch sizes that are run, ascending, the first is 1
     session: Any  # onnxruntime.InferenceSession
     lanes: ThreadPoolExecutor | None  # on the CPU one thread a core, each running batches alone; None = one at a time
+    on_halved: Callable[[], None] = _nothing  # a run failed, and is tried in smaller batches; from any thread
 
     @property
     def name(self) -> str:
@@ -83,8 +92,9 @@ class Encoder:
     def embed(self, pixels: U8) -> F32:
         """The vectors (n, dimension) f32 of pictures (n, side, side, C) u8, in their order; n may be 0.
 
-        C is the encoder's channels, or 1: grey is repeated over them. Raises UsageError for pictures of another shape,
-        DeviceError if the device fails or gives numbers that are none.
+        C is the encoder's channels, or 1: grey is repeated over them. A batch that fails is cut in two and tried again,
+        down to single pictures: memory may be short. Raises UsageError for pictures of another shape, DeviceError if
+        the device fails with one picture (NotFinite if it gives numbers that are none).
         """
         self._check(pixels)
         plan = batch_plan(len(pixels), self.buckets, RUN_COST[self.provider])
@@ -94,8 +104,13 @@ class Encoder:
         parts = list(run(self._vectors, blocks, plan))
         vectors = np.concatenate(parts) if parts else np.empty((0, self.dimension), np.float32)
         if not np.isfinite(vectors).all():
-            raise DeviceError(f"encoder {self.name} gave vectors that are not finite", where=self.provider)
+            raise NotFinite(f"encoder {self.name} gave vectors that are not finite", where=self.provider)
         return vectors
+
+    def close(self) -> None:
+        """End the lanes' threads, without waiting for one that hangs in a run. The session goes with its last user."""
+        if self.lanes is not None:
+            self.lanes.shutdown(wait=False, cancel_futures=True)
 
     def _check(self, pixels: U8) -> None:
         side = self.input_size
@@ -105,11 +120,20 @@ class Encoder:
             raise UsageError(f"encoder {self.name} takes pictures {wants}, not {pixels.shape} {pixels.dtype}")
 
     def _vectors(self, block: U8, size: int) -> F32:
-        """The vectors of one block, run as a batch of `size`."""
-        return np.asarray(self._run(_filled(block, size, self.channels))[: len(block)], dtype=np.float32)
-
-    def _run(self, batch: U8) -> Array:
+        """The vectors of one block, run as a batch of `size`; in halves where that fails."""
         try:
+            return np.asarray(self._run(block, size)[: len(block)], dtype=np.float32)
+        except DeviceError:
+            if size == 1:
+                raise
+        self.on_halved()
+        smaller = max(bucket for bucket in self.buckets if bucket <= size // 2)
+        parts = [self._vectors(block[i : i + smaller], smaller) for i in range(0, len(block), smaller)]
+        return np.concatenate(parts)
+
+    def _run(self, block: U8, size: int) -> Array:
+        try:
+            batch = _filled(block, size, self.channels)
             (vectors,) = self.session.run([OUTPUT_NAME], {INPUT_NAME: batch})
         except devices.runtime_errors() as error:
             hint = "a smaller encoder.batch takes less memory"
@@ -126,7 +150,14 @@ def _filled(block: U8, size: int, channels: int) -> U8:
     return np.ascontiguousarray(block)
 
 
-def open_session(bundle: EncoderBundle, *, device: str, threads: int = 0, batch: int = 32) -> Encoder:
+def open_session(
+    bundle: EncoderBundle,
+    *,
+    device: str,
+    threads: int = 0,
+    batch: int = 32,
+    on_halved: Callable[[], None] = _nothing,
+) -> Encoder:
     """Load `bundle` on `device` ("auto", "cpu", "cuda" or "tensorrt") and try its golden pair.
 
     `threads` on the CPU, 0 = one a core; no run takes more than `batch` images. Raises DeviceError if the device cannot
@@ -138,7 +169,7 @@ def open_session(bundle: EncoderBundle, *, device: str, threads: int = 0, batch:
     buckets = tuple(size for size in BUCKETS[opened.provider] if size <= batch)
     cores = threads or os.cpu_count() or 1
     lanes = ThreadPoolExecutor(cores, thread_name_prefix="encode") if opened.provider == "cpu" and cores > 1 else None
-    encoder = Encoder(bundle, opened.provider, opened.note, buckets, opened.session, lanes)
+    encoder = Encoder(bundle, opened.provider, opened.note, buckets, opened.session, lanes, on_halved)
     _check_ends(encoder)
     _check_golden(encoder)
     if opened.note:

@@ -121,8 +121,56 @@ class Metrics:
         self.device = Gauge(
             "cellvigil_device_info", "The provider that runs the encoders.", ["provider"], registry=registry
         )
+        self.degraded = Gauge(
+            "cellvigil_device_degraded", "1 where an encoder fell back to the CPU after its device failed.",
+            registry=registry,
+        )  # fmt: skip
+        self.device_faults = Counter(
+            "cellvigil_device_faults", "Runs of an encoder that failed, by what was done about it.",
+            ["encoder", "action"], registry=registry,
+        )  # fmt: skip
+        self.paused = Gauge(
+            "cellvigil_paused", "1 while writing waits, e.g. for room on the disk.", ["reason"], registry=registry
+        )
+        self.source_up = Gauge(
+            "cellvigil_source_up", "0 while a source's folder is away, or a look at it hangs.", ["source"],
+            registry=registry,
+        )  # fmt: skip
+        self.scan = Gauge(
+            "cellvigil_scan_duration_seconds", "How long the last look at a source's folder took.", ["source"],
+            registry=registry,
+        )  # fmt: skip
         Info("cellvigil_build", "The running version.", registry=registry).info({"version": __version__})
 
     def watch_wells(self, snapshot: Callable[[], Iterable[WellGauges]]) -> None:
         """Publish the wells that `snapshot` returns at each scrape."""
         self.registry.register(WellCollector(snapshot))
+
+
+class StoreMetrics:
+    """What Prometheus sees of the store's size and of what retention deletes; set by `service/keeper.py`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.bytes = Gauge(
+            "cellvigil_store_bytes", "Bytes of chunks and journals in the store, by tier.", ["kind"], registry=registry
+        )
+        self.due = Gauge(
+            "cellvigil_retention_due_bytes", "Bytes to be deleted within store.retention.warn_hours.", ["why"],
+            registry=registry,
+        )  # fmt: skip
+        self.warned = Gauge(
+            "cellvigil_retention_warned_timestamp_seconds", "Since when a deletion is announced; absent if none is.",
+            ["why"], registry=registry,
+        )  # fmt: skip
+        self.dropped = Counter(
+            "cellvigil_retention_dropped_units", "Time points of a plate deleted, by tier (or whole plates).",
+            ["tier", "why"], registry=registry,
+        )  # fmt: skip
+        self.floor_hours = Gauge(
+            "cellvigil_store_floor_hours", "Hours until the disk's floor at the last day's rate; +Inf without growth.",
+            registry=registry,
+        )  # fmt: skip
+        self.failures = Counter(
+            "cellvigil_retention_failures", "Times that retention failed on the disk, and was put off.",
+            registry=registry,
+        )  # fmt: skip

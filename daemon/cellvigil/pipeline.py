@@ -10,13 +10,42 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from cellvigil import config, decide, neighbours, normalize, quality, segment
+from cellvigil.bundle.encoder import EncoderBundle
 from cellvigil.bundle.index import ReferenceIndex
 from cellvigil.data import F32, U8, Baseline, Calls, Cells, Crops, Embeddings, Frame, Quality, Record
-from cellvigil.encoder import Encoder
+
+
+class Embeds(Protocol):
+    """What a frame's cells are embedded by: an `encoder.Encoder`, or whatever keeps one going."""
+
+    @property
+    def name(self) -> str:
+        """The encoder's name, which keys its embeddings."""
+        ...
+
+    @property
+    def bundle(self) -> EncoderBundle:
+        """What it was made of."""
+        ...
+
+    @property
+    def input_size(self) -> int:
+        """Side of the square input, pixels."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Channels of the input."""
+        ...
+
+    def embed(self, pixels: U8) -> F32:
+        """The vectors (n, dimension) f32 of pictures (n, side, side, C) u8: see `encoder.Encoder.embed`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,7 +54,7 @@ class Recipe:
 
     channel: str  # the segmentation channel's name; "" = the first
     index: ReferenceIndex
-    encoders: tuple[Encoder, ...]  # in the index's order
+    encoders: tuple[Embeds, ...]  # in the index's order
     search: neighbours.Search
     settings: decide.Settings
     segmenter: segment.Segmenter

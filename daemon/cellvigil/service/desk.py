@@ -13,23 +13,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
 
-from cellvigil import config, pipeline
-from cellvigil.data import Baseline, Embeddings, Frame
+from cellvigil import config
+from cellvigil.data import Baseline, Embeddings
 from cellvigil.errors import BadFile, NotYet, StoreError
+from cellvigil.ledger import Series
 from cellvigil.metrics import Metrics
 from cellvigil.pipeline import Prepared, Recipe
 from cellvigil.quarantine import Entry, Quarantine
-from cellvigil.service.feed import Feed, Refusal, Ticket
+from cellvigil.service.attaching import Late
+from cellvigil.service.beginning import Beginnings, First, Measured
+from cellvigil.service.feed import Feed
 from cellvigil.service.flow import Flow
 from cellvigil.service.log import LOGGER
+from cellvigil.service.looks import Refusal
+from cellvigil.service.pause import Debts, Pause
+from cellvigil.service.turns import Ticket
 from cellvigil.service.work import Job
-from cellvigil.sources.read import read_frame
 from cellvigil.store.writer import Store
 
-Made = TypeVar("Made")
-
+_MANY = 100  # waiting frames of a series among which its first ones are looked for
 _BASELINE_SCANS = 5  # how many scans' time a new series may wait until its first frames are together
 
 
@@ -55,6 +58,7 @@ class Desk:
         store: Store,
         quarantine: Quarantine,
         metrics: Metrics,
+        pause: Pause,
         wake: Callable[[], None],
     ) -> None:
         self._feeds = feeds
@@ -64,7 +68,11 @@ class Desk:
         self._quarantine = quarantine
         self._metrics = metrics
         self._ends: queue.SimpleQueue[_End] = queue.SimpleQueue()
+        self._pause = pause
         self._wake = wake
+        self._debts = Debts(pause, "the desk")
+        self._beginnings = Beginnings(wake)
+        self._begun: dict[Series, Baseline] = {}  # measured, and still owed to the store
 
     def ended(self, job: Job, error: Exception | None, stage: str) -> None:
         """Note a frame's end; called from the finishing thread."""
@@ -73,6 +81,7 @@ class Desk:
 
     def look(self, feed: Feed, now: float) -> None:
         """Let a feed look at its folder, and put aside what it refuses."""
+        self._release(now)
         seen = feed.look(now)
         for refusal in seen.refusals:
             self._refuse(feed, refusal)
@@ -84,7 +93,18 @@ class Desk:
                 self._refuse(feed, Refusal(item.stat, error, "assemble"))
             self._count(feed, "stalled")
 
-    def hand_out(self, flow: Flow[Job, Prepared, Embeddings], now: float) -> None:
+    def _release(self, now: float) -> None:
+        """Hand back what a person took out of quarantine since."""
+        try:
+            released = self._quarantine.refresh()
+        except StoreError as error:
+            LOGGER.warning("what was released from quarantine cannot be read", extra={"why": str(error)})
+            return
+        for feed in self._feeds if released else ():
+            if paths := {path for source, path in released if source == feed.source.name}:
+                feed.try_again(paths, now)
+
+    def hand_out(self, flow: Flow[Job, Prepared | Late, Embeddings], now: float) -> None:
         """Fill the flow's room, one frame a source in turn."""
         busy = True
         while busy and flow.room() > 0 and flow.failure is None:
@@ -94,6 +114,11 @@ class Desk:
                     flow.submit(job)
                     busy = True
 
+    def close(self) -> list[str]:
+        """Book the last ends; returns the names of threads that hang and are left behind."""
+        self.take_back()
+        return self._beginnings.end()
+
     def take_back(self) -> None:
         """Book every end that the threads have noted since."""
         while True:
@@ -102,6 +127,7 @@ class Desk:
             except queue.Empty:
                 break
             self._book(end)
+        self._debts.pay()
         for feed in self._feeds:
             self._metrics.backlog.labels(feed.source.name).set(feed.backlog)
             self._metrics.waiting.labels(feed.source.name).set(feed.unfinished)
@@ -120,50 +146,39 @@ class Desk:
             return Job(ticket, feed.source, feed.fmt, self._recipes[feed.source.name], baseline, revision)
         return None
 
-    def _new_baseline(self, feed: Feed, series: tuple[str, str, str], now: float) -> Baseline | None:
-        """Fix what the series' first frames say, once enough of them wait or the first has waited long enough."""
+    def _new_baseline(self, feed: Feed, series: Series, now: float) -> Baseline | None:
+        """What the series' first frames say, once enough of them wait or the first has waited long enough.
+
+        None while they are not together, not measured, or their baseline waits for room in the store.
+        """
+        if series in self._begun or series in self._beginnings:
+            measured = self._beginnings.take(series)
+            return None if measured is None else self._begin(feed, series, measured)
         recipe = self._recipes[feed.source.name]
         wanted = recipe.index.image_rule.intensity.frames
         tickets = feed.first_waiting(series, wanted)
         patience = _BASELINE_SCANS * feed.source.scan_interval_s
-        if len(tickets) < wanted and now - min(ticket.queued for ticket in tickets) < patience:
-            return None
-        read = [(ticket, self._tried(feed, ticket, partial(self._read, feed, ticket))) for ticket in tickets]
-        first = [(ticket, frame) for ticket, frame in read if frame is not None]
-        frames = [frame for _, frame in first]
-        baseline = self._measured(frames, recipe)
-        if baseline is None:
-            # One of them is bad: each is tried alone, and ends as it would in the flow.
-            alone = [(f, self._tried(feed, t, partial(pipeline.baseline_of, [f], recipe))) for t, f in first]
-            frames = [frame for frame, good in alone if good is not None]
-            baseline = self._measured(frames, recipe)
-        if baseline is not None:
-            self._store.set_baseline(series, baseline)
-            names = ", ".join(f"{frame.key.well}/{frame.key.field}/t{frame.key.timepoint}" for frame in frames)
-            LOGGER.info("series begins", extra={"series": "/".join(series), "baseline": baseline, "from": names})
-        return baseline
+        if len(tickets) == wanted or now - min(ticket.queued for ticket in tickets) >= patience:
+            self._beginnings.ask(series, First(tuple(tickets), feed.fmt, feed.source, recipe, self._limits))
+        return None
 
-    def _measured(self, frames: Sequence[Frame], recipe: Recipe) -> Baseline | None:
-        """The baseline of these frames; None if there are none, or one of them does not let itself be measured."""
-        try:
-            return pipeline.baseline_of(frames, recipe) if frames else None
-        except Exception as error:  # noqa: BLE001 - a frame's failure must not end the service: see the caller
-            LOGGER.warning("a series' first frames cannot be measured together", extra={"why": repr(error)})
-            return None
+    def _begin(self, feed: Feed, series: Series, measured: Measured) -> Baseline | None:
+        """Fix what was measured; a frame that failed ends here as it would in the flow."""
+        waiting = feed.first_waiting(series, _MANY) if measured.failed else []
+        for ticket, error in measured.failed:
+            if ticket in waiting:  # else a newer version has come: it is measured anew
+                feed.claim(ticket.files.key)
+                self._book(_End(feed.source.name, ticket, error, "prepare"))
+        if measured.baseline is not None:
+            self._begun[series] = measured.baseline
+            self._debts.write(partial(self._fix, series, measured.names))
+        return self._store.baseline(series)
 
-    def _read(self, feed: Feed, ticket: Ticket) -> Frame:
-        return read_frame(ticket.files, feed.fmt, feed.source, self._limits)
-
-    def _tried(self, feed: Feed, ticket: Ticket, work: Callable[[], Made]) -> Made | None:
-        """What `work` makes of a waiting frame; a frame that fails ends here as it would in the flow."""
-        try:
-            return work()
-        except StoreError:
-            raise
-        except Exception as error:  # noqa: BLE001 - as in `Work.finish`
-            feed.claim(ticket.files.key)
-            self._book(_End(feed.source.name, ticket, error, "prepare"))
-            return None
+    def _fix(self, series: Series, names: str) -> None:
+        baseline = self._begun[series]
+        self._store.set_baseline(series, baseline)
+        del self._begun[series]
+        LOGGER.info("series begins", extra={"series": "/".join(series), "baseline": baseline, "from": names})
 
     def _book(self, end: _End) -> None:
         """Decide what a frame's end means.
@@ -189,7 +204,7 @@ class Desk:
 
     def _wait(self, feed: Feed, ticket: Ticket, error: NotYet, stage: str) -> None:
         now = time.monotonic()
-        failing = now if ticket.failing is None else ticket.failing
+        failing = feed.failing_since(ticket, now)
         if now - failing > feed.source.frame_timeout_s:
             self._put_aside(feed, ticket, error.expired(), stage)
             return
@@ -210,19 +225,18 @@ class Desk:
 
     def _refuse(self, feed: Feed, refusal: Refusal) -> None:
         stat, error = refusal.stat, refusal.error
-        self._quarantine.add(
-            Entry(
-                source=feed.source.name,
-                path=stat.path,
-                size=stat.size,
-                mtime_ns=stat.mtime_ns,
-                reason=error.reason,
-                message=str(error),
-                stage=refusal.stage,
-                at=datetime.now(UTC),
-                traceback=refusal.traceback,
-            )
+        entry = Entry(
+            source=feed.source.name,
+            path=stat.path,
+            size=stat.size,
+            mtime_ns=stat.mtime_ns,
+            reason=error.reason,
+            message=str(error),
+            stage=refusal.stage,
+            at=datetime.now(UTC),
+            traceback=refusal.traceback or _chain(error),
         )
+        self._debts.write(partial(self._quarantine.add, entry))
         details = {"source": feed.source.name, "path": stat.path, "reason": error.reason, "why": str(error)}
         LOGGER.warning("quarantined", extra=details)
 
@@ -232,3 +246,8 @@ class Desk:
 
 def _told(ticket: Ticket, error: Exception) -> dict[str, str]:
     return {"frame": str(ticket.files.key), "why": repr(error)}
+
+
+def _chain(error: BadFile) -> str:
+    """The traceback of an error that another one led to: a decoder's, a parser's; "" where our own check found it."""
+    return "".join(traceback.format_exception(error)) if error.__cause__ is not None else ""

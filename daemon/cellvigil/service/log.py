@@ -30,7 +30,7 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line, and a traceback below it where there is one."""
         pairs = "".join(f" {key}={value}" for key, value in _extra(record).items())
-        line = f"{_utc(record)} {record.levelname.lower():7} {record.getMessage()}{pairs}"
+        line = _one_line(f"{_utc(record)} {record.levelname.lower():7} {record.getMessage()}{pairs}")
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -47,6 +47,15 @@ def _extra(record: logging.LogRecord) -> dict[str, object]:
     return {
         key: value for key, value in vars(record).items() if key not in _PLAIN and key not in {"message", "asctime"}
     }
+
+
+def _one_line(text: str) -> str:
+    """The text with what is not visible written out: a file's name may hold a new line, or a terminal's orders."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in text
+    )
 
 
 def _utc(record: logging.LogRecord) -> str:

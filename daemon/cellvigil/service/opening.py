@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from cellvigil.bundle.files import MANIFEST
 from cellvigil.bundle.index import ReferenceIndex, check_encoders, index_folder, open_index
 from cellvigil.encoder import Encoder, open_session
 from cellvigil.errors import BundleError, UsageError
+from cellvigil.metrics import Metrics
 from cellvigil.neighbours import open_search
 from cellvigil.pipeline import Recipe
+from cellvigil.service.lasting import DEGRADED, HALVED, Lasting
+from cellvigil.service.pause import Wait
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,9 +36,18 @@ class Kitchen:
     """What is loaded and ready to work."""
 
     recipes: Mapping[str, Recipe]  # by source
-    encoders: Mapping[str, Encoder]  # by name
-    provider: str  # "cpu", "cuda" or "tensorrt"
-    device_note: str  # why the provider is not the one that was hoped for; "" where it is
+    encoders: Mapping[str, Lasting]  # by name
+
+    @property
+    def provider(self) -> str:
+        """What the encoders run on just now: "cpu", "cuda" or "tensorrt"; the CPU if one of them had to go there."""
+        running = {encoder.provider for encoder in self.encoders.values()}
+        return "cpu" if "cpu" in running else min(running)
+
+    @property
+    def device_note(self) -> str:
+        """Why the provider is not the one that was hoped for; "" where it is."""
+        return next((encoder.device_note for encoder in self.encoders.values() if encoder.device_note), "")
 
 
 def open_bundles(settings: config.Config, *, rehash: bool = False) -> Bundles:
@@ -58,12 +71,21 @@ def open_bundles(settings: config.Config, *, rehash: bool = False) -> Bundles:
 
 
 def warnings_of(settings: config.Config, bundles: Bundles) -> list[str]:
-    """What a person should know about these indexes before trusting a count."""
+    """What a person should know about these indexes before trusting a count, and about limits that contradict."""
     return [
-        f"source {source.name}: index {bundles.indexes[source.name].name} {text}"
-        for source in settings.sources
-        for text in _doubts(source, settings.classify, bundles.indexes[source.name])
+        *_store_doubts(settings.store),
+        *(
+            f"source {source.name}: index {bundles.indexes[source.name].name} {text}"
+            for source in settings.sources
+            for text in _doubts(source, settings.classify, bundles.indexes[source.name])
+        ),
     ]
+
+
+def _store_doubts(store: config.Store) -> Iterator[str]:
+    floor = store.retention.free_floor_gb
+    if floor is not None and floor * 1000 <= store.min_free_mb:
+        yield "store: retention.free_floor_gb is not above min_free_mb, so writing waits before anything is deleted"
 
 
 def _doubts(source: config.Source, wanted: config.Classify, index: ReferenceIndex) -> Iterator[str]:
@@ -93,12 +115,19 @@ def _settings(wanted: config.Classify, index: ReferenceIndex) -> decide.Settings
     return decide.Settings.of(index, k_min=wanted.k_min, k_max=wanted.k_max, threshold=wanted.threshold)
 
 
-def open_kitchen(settings: config.Config, bundles: Bundles) -> Kitchen:
+def open_kitchen(
+    settings: config.Config,
+    bundles: Bundles,
+    *,
+    told: Callable[[str, str], None] = lambda _encoder, _action: None,
+    wait: Wait = time.sleep,
+) -> Kitchen:
     """Load every encoder on the configured device and make the sources' recipes.
 
-    OpenCV and FAISS get one thread each: frames are worked on side by side, and the cores are the encoder's. Raises
-    DeviceError if the device cannot be had, BundleError if an encoder fails its golden pair, UsageError for overrides
-    that contradict themselves.
+    OpenCV and FAISS get one thread each: frames are worked on side by side, and the cores are the encoder's. `told`
+    gets the name of an encoder that failed while it worked, and what was done about it; `wait` lets time pass then.
+    Raises DeviceError if the device cannot be had, BundleError if an encoder fails its golden pair, UsageError for
+    overrides that contradict themselves.
     """
     cv2.setNumThreads(1)
     faiss.omp_set_num_threads(1)
@@ -109,15 +138,48 @@ def open_kitchen(settings: config.Config, bundles: Bundles) -> Kitchen:
             where="encoder.precision",
             hint="export the encoder in that precision, or change the key",
         )
-    encoders = {
-        name: open_session(bundle, device=wanted.device, threads=wanted.threads, batch=wanted.batch)
-        for name, bundle in bundles.encoders.items()
-    }
+    encoders = {name: _lasting(bundle, wanted, told, wait) for name, bundle in bundles.encoders.items()}
     recipes = {
         source.name: _recipe(source, settings, bundles.indexes[source.name], encoders) for source in settings.sources
     }
-    first = next(iter(encoders.values()))
-    return Kitchen(recipes, encoders, first.provider, first.device_note)
+    return Kitchen(recipes, encoders)
+
+
+def open_told_kitchen(settings: config.Config, bundles: Bundles, metrics: Metrics, *, wait: Wait) -> Kitchen:
+    """`open_kitchen`, and the metrics tell what it runs on and what becomes of its encoders."""
+    shown: set[str] = set()
+
+    def told(encoder: str, action: str) -> None:
+        metrics.device_faults.labels(encoder, action).inc()
+        if action == DEGRADED:
+            metrics.degraded.set(1)
+            show()
+
+    def show() -> None:
+        now = {encoder.provider for encoder in kitchen.encoders.values()}
+        for provider in now:
+            metrics.device.labels(provider).set(1)
+        for provider in shown - now:
+            metrics.device.remove(provider)
+        shown.clear()
+        shown.update(now)
+
+    kitchen = open_kitchen(settings, bundles, told=told, wait=wait)
+    show()
+    return kitchen
+
+
+def _lasting(bundle: EncoderBundle, wanted: config.Encoder, told: Callable[[str, str], None], wait: Wait) -> Lasting:
+    def opened(device: str) -> Encoder:
+        return open_session(
+            bundle,
+            device=device,
+            threads=wanted.threads,
+            batch=wanted.batch,
+            on_halved=lambda: told(bundle.name, HALVED),
+        )
+
+    return Lasting(opened(wanted.device), opened, may_degrade=wanted.device == "auto", told=told, wait=wait)
 
 
 def _index_folder(source: config.Source, settings: config.Config) -> Path:
@@ -133,7 +195,7 @@ def _index_folder(source: config.Source, settings: config.Config) -> Path:
 
 
 def _recipe(
-    source: config.Source, settings: config.Config, index: ReferenceIndex, encoders: Mapping[str, Encoder]
+    source: config.Source, settings: config.Config, index: ReferenceIndex, encoders: Mapping[str, Lasting]
 ) -> Recipe:
     used = tuple(encoders[needed.name] for needed in index.encoders)
     return Recipe(

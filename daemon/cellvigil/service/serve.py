@@ -8,38 +8,38 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import FrameType
-from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from cellvigil import config, page, watch
-from cellvigil.data import Embeddings
-from cellvigil.errors import UsageError
+from cellvigil import config
+from cellvigil.errors import StoreFull
 from cellvigil.metrics import Metrics
-from cellvigil.pipeline import Prepared
 from cellvigil.quarantine import Quarantine
-from cellvigil.service import gauges
+from cellvigil.service import gauges, keeper
 from cellvigil.service.desk import Desk
+from cellvigil.service.door import open_door
 from cellvigil.service.feed import Feed
 from cellvigil.service.flow import Flow
+from cellvigil.service.folders import check_folders
+from cellvigil.service.keeper import Keeper, kept
 from cellvigil.service.log import LOGGER, set_up
-from cellvigil.service.opening import Kitchen, open_bundles, open_kitchen, warnings_of
-from cellvigil.service.work import Job, Work
+from cellvigil.service.notify import Pulse, Supervisor
+from cellvigil.service.opening import Kitchen, open_bundles, open_told_kitchen, warnings_of
+from cellvigil.service.pause import Pause, Stopped
+from cellvigil.service.rounds import go_round
+from cellvigil.service.stopping import Stopping, signals
+from cellvigil.service.work import Work
 from cellvigil.sources.registry import format_of
 from cellvigil.store.fit import SourcePlan
 from cellvigil.store.writer import Store, open_store
 
-_BEAT_S = 15.0
-_STALE_S = 600.0  # a heartbeat older than this is no health: a large frame on a CPU takes minutes
-_HASTE = 0.25  # an event may bring the next scan forward to this share of the interval
+_DRAIN_S = 7.0  # from the signal until what is not committed is let go of: it is in the folder at the next start
 _QUEUE = "quarantine.jsonl"
+_OUTCOMES = ("counted", "excluded", "revised", "attached", "quarantined", "stalled")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,18 +52,28 @@ class _House:
     quarantine: Quarantine
     metrics: Metrics
     feeds: tuple[Feed, ...]
-    stop: threading.Event
-    wake: threading.Event
+    keeper: Keeper
+    pause: Pause
+    pulse: Pulse
+    stopping: Stopping
+    left: list[str]  # names of the threads that did not end in time
 
 
-def run(settings: config.Config) -> None:
-    """Serve until SIGTERM or SIGINT; then commit what is inside and return.
+def run(settings: config.Config) -> list[str]:
+    """Serve until SIGTERM or SIGINT; then commit what is past the encoder and return, within ten seconds.
 
-    Raises UsageError (a folder, a port), BundleError, DeviceError and StoreError at the start, and StoreError or
-    DeviceError if the service cannot go on.
+    Returns the names of threads that hang and were left behind. Raises UsageError (a folder, a port), BundleError,
+    DeviceError and StoreError at the start, and StoreError or DeviceError if the service cannot go on.
     """
-    with _house(settings) as house, _door(house):
-        _work(house, until_quiet=False)
+    supervisor = Supervisor()
+    with signals() as stopping, contextlib.suppress(Stopped):
+        with _house(settings, stopping, supervisor, patient=True) as house, _door(house):
+            stopping.starts = False
+            supervisor.tell(READY="1")
+            _work(house, until_quiet=False)
+            supervisor.tell(STOPPING="1")
+        return house.left
+    return []
 
 
 def once(settings: config.Config) -> dict[str, int]:
@@ -71,13 +81,20 @@ def once(settings: config.Config) -> dict[str, int]:
 
     Raises as `run` does, but opens no port.
     """
-    with _house(settings) as house:
+    with (
+        signals() as stopping,
+        contextlib.suppress(Stopped),
+        _house(settings, stopping, Supervisor({}), patient=False) as house,
+    ):
+        stopping.starts = False
         _work(house, until_quiet=True)
+        house.keeper.look(datetime.now(UTC))
         return _summary(house)
+    return dict.fromkeys(_OUTCOMES, 0)
 
 
 def _summary(house: _House) -> dict[str, int]:
-    outcomes = dict.fromkeys(("counted", "excluded", "revised", "quarantined", "stalled"), 0)
+    outcomes = dict.fromkeys(_OUTCOMES, 0)
     for family in house.metrics.frames.collect():
         for sample in family.samples:
             if sample.name.endswith("_total"):
@@ -86,26 +103,33 @@ def _summary(house: _House) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def _house(settings: config.Config) -> Iterator[_House]:
-    """Open everything; close it again whatever happens."""
+def _house(settings: config.Config, stopping: Stopping, supervisor: Supervisor, *, patient: bool) -> Iterator[_House]:
+    """Open everything; close it again whatever happens. A signal meanwhile raises Stopped.
+
+    `patient`: a folder that frames came from before may be away.
+    """
     set_up(settings.log)
-    for source in settings.sources:
-        _check_folder(source)
+    stopping.starts = True
     bundles = open_bundles(settings)
     for text in warnings_of(settings, bundles):
         LOGGER.warning(text)
-    kitchen = open_kitchen(settings, bundles)
+    metrics = Metrics(CollectorRegistry())
+    kitchen = open_told_kitchen(settings, bundles, metrics, wait=stopping.wait)
     LOGGER.info("encoders loaded", extra={"device": kitchen.provider, "note": kitchen.device_note or "-"})
-    store = open_store(settings.store.path, embeddings=settings.store.embeddings, plans=_plans(settings))
+    left: list[str] = []
+    store = open_store(
+        settings.store.path,
+        embeddings=settings.store.embeddings,
+        plans=_plans(settings),
+        min_free_mb=settings.store.min_free_mb,
+    )
     try:
         for recovery in store.recovered:
             LOGGER.warning("a plate was mended", extra={"what": recovery})
+        check_folders(settings.sources, store.ledger, patient=patient)
         quarantine = Quarantine(settings.state_dir / _QUEUE, config=settings.sha256)
         if quarantine.skipped:
             LOGGER.warning("quarantine list: bad lines skipped", extra={"lines": quarantine.skipped})
-        metrics = Metrics(CollectorRegistry())
-        metrics.device.labels(kitchen.provider).set(1)
-        metrics.heartbeat.set_to_current_time()
         metrics.store_free.set_function(lambda: _free_bytes(settings))
         metrics.watch_wells(lambda: gauges.wells(store.ledger, settings, datetime.now(UTC)))
         feeds = []
@@ -115,11 +139,33 @@ def _house(settings: config.Config) -> Iterator[_House]:
                 metrics.last_frame.labels(source.name).set(last.timestamp())
             if source.interval_s is not None:
                 metrics.interval.labels(source.name).set(source.interval_s)
-        with _signals() as (stop, wake):
-            yield _House(settings, kitchen, store, quarantine, metrics, tuple(feeds), stop, wake)
+        pause = Pause(metrics.paused)
+
+        def status() -> str:
+            return f"paused: {pause.reason}" if pause.reason else f"working on {kitchen.provider}"
+
+        pulse = Pulse(metrics.heartbeat, supervisor, status=status)
+        pulse.beat()
+        with kept(store, settings.store, metrics, stopping=stopping.stop, left=left) as kept_by:
+            yield _House(
+                settings, kitchen, store, quarantine, metrics, tuple(feeds), kept_by, pause, pulse, stopping, left
+            )
     finally:
+        for encoder in kitchen.encoders.values():
+            encoder.close()
+        _close(store, left)
+
+
+def _close(store: Store, left: list[str]) -> None:
+    """Show what is committed, and give the store up, unless a thread that hangs may still hold it."""
+    if "finish" in left or keeper.NAME in left:
+        LOGGER.error("the store is left as it is: its thread hangs", extra={"what": "the next start shows the rest"})
+        return
+    try:
         store.close()
-        LOGGER.info("store closed")
+    except StoreFull as error:
+        LOGGER.warning("what is committed is shown at the next start", extra={"why": str(error)})
+    LOGGER.info("store closed")
 
 
 def _plans(settings: config.Config) -> dict[str, SourcePlan]:
@@ -132,19 +178,10 @@ def _plans(settings: config.Config) -> dict[str, SourcePlan]:
     }
 
 
-def _check_folder(source: config.Source) -> None:
-    if not source.path.is_dir():
-        raise UsageError(
-            f"the folder of source {source.name} is not there",
-            where=source.path,
-            hint="mount the share, or mend sources[].path",
-        )
-
-
 def _last_commit(store: Store, source: str) -> datetime | None:
     """When a frame of a source was last committed, in this run or an earlier one."""
-    mine = (series for series in store.ledger.series() if series[0] == source)
-    return max((frame.committed_at for series in mine for frame in store.ledger.frames(series)), default=None)
+    times = (store.ledger.last_commit(series) for series in store.ledger.series() if series[0] == source)
+    return max((at for at in times if at is not None), default=None)
 
 
 def _free_bytes(settings: config.Config) -> float:
@@ -152,43 +189,15 @@ def _free_bytes(settings: config.Config) -> float:
     return float(figures.f_bavail * figures.f_frsize)
 
 
-@contextlib.contextmanager
-def _signals() -> Iterator[tuple[threading.Event, threading.Event]]:
-    """(stop, wake): SIGTERM and SIGINT set both; the earlier handlers come back afterwards."""
-    stop, wake = threading.Event(), threading.Event()
-
-    def told(number: int, _: FrameType | None) -> None:
-        stop.set()  # first of all: writing the log may fail inside a handler
-        wake.set()
-        LOGGER.info("stopping", extra={"signal": signal.Signals(number).name})
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop, wake  # only the main thread may set handlers; whoever runs us in another one stops us himself
-        return
-    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop, wake
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _door(house: _House) -> Iterator[None]:
-    """/metrics and /healthz, open while the block runs."""
-    listen = house.settings.metrics.listen
-
-    def health() -> tuple[bool, Mapping[str, Any]]:
-        beat = house.metrics.registry.get_sample_value("cellvigil_heartbeat_timestamp_seconds") or 0.0
-        age = time.time() - beat
-        backlog = sum(feed.backlog for feed in house.feeds)
-        figures = {"heartbeat_age_s": round(age, 1), "backlog_frames": backlog, "device": house.kitchen.provider}
-        return age < _STALE_S, figures
-
-    app = page.application(house.metrics.registry, health)
-    with page.served(app, listen=listen, port=house.settings.metrics.port) as port:
-        LOGGER.info(f"serving http://{listen}:{port}/metrics")
-        yield
+def _door(house: _House) -> contextlib.AbstractContextManager[None]:
+    return open_door(
+        house.settings.metrics,
+        house.metrics,
+        feeds=house.feeds,
+        kitchen=house.kitchen,
+        pulse=house.pulse,
+        pause=house.pause,
+    )
 
 
 def _work(house: _House, *, until_quiet: bool) -> None:
@@ -201,63 +210,19 @@ def _work(house: _House, *, until_quiet: bool) -> None:
         store=house.store,
         quarantine=house.quarantine,
         metrics=house.metrics,
-        wake=house.wake.set,
+        pause=house.pause,
+        wake=house.stopping.wake.set,
     )
-    work = Work(settings.limits, house.store, house.metrics, desk.ended)
+    work = Work(settings.limits, house.store, house.metrics, desk.ended, house.pause, house.pulse)
+    wake = house.stopping.wake
     workers = max(1, min(4, (os.cpu_count() or 2) // 2))
-    flow = Flow(work.stages(), workers=workers, depth=workers + 4, batch=settings.encoder.batch, on_room=house.wake.set)
-    drain = False
+    flow = Flow(work.stages(), workers=workers, depth=workers + 4, batch=settings.encoder.batch, on_room=wake.set)
     try:
-        with contextlib.ExitStack() as listening:
-            hinted = {feed: threading.Event() for feed in house.feeds}
-            for feed, hint in hinted.items():
-                listening.enter_context(watch.hints(feed.source.path, _waker(hint, house.wake)))
-            _loop(house, desk, flow, hinted, until_quiet=until_quiet)
-        drain = flow.failure is None
+        stop = house.stopping.stop
+        go_round(house.feeds, desk, flow, house.metrics, stop=stop, wake=wake, until_quiet=until_quiet)
     finally:
-        flow.close(drain=drain)
-        desk.take_back()
+        house.left.extend(flow.leave((house.stopping.at or time.monotonic()) + _DRAIN_S))
+        house.left.extend(desk.close())
     if flow.failure is not None:
         raise flow.failure
     LOGGER.info("drained", extra={"frames_left_in_folders": sum(feed.backlog for feed in house.feeds)})
-
-
-def _loop(
-    house: _House,
-    desk: Desk,
-    flow: Flow[Job, Prepared, Embeddings],
-    hinted: Mapping[Feed, threading.Event],
-    *,
-    until_quiet: bool,
-) -> None:
-    due = dict.fromkeys(house.feeds, 0.0)
-    last = dict.fromkeys(house.feeds, -1e9)
-    beat_at = time.monotonic() + _BEAT_S
-    while not house.stop.is_set() and flow.failure is None:
-        house.wake.clear()
-        for feed in house.feeds:
-            if hinted[feed].is_set():
-                due[feed] = min(due[feed], last[feed] + _HASTE * feed.source.scan_interval_s)
-            if (now := time.monotonic()) >= due[feed]:
-                hinted[feed].clear()
-                desk.look(feed, now)
-                last[feed] = now
-                due[feed] = time.monotonic() + feed.source.scan_interval_s
-        desk.take_back()
-        desk.hand_out(flow, time.monotonic())
-        if time.monotonic() >= beat_at:
-            flow.beat()
-            beat_at = time.monotonic() + _BEAT_S
-        if until_quiet and not flow.inside and all(feed.quiet for feed in house.feeds):
-            changes = [feed.last_call() for feed in house.feeds]
-            if not any(changes):
-                return
-        house.wake.wait(max(0.0, min(*due.values(), beat_at) - time.monotonic()))
-
-
-def _waker(hint: threading.Event, wake: threading.Event) -> Any:
-    def told() -> None:
-        hint.set()
-        wake.set()
-
-    return told

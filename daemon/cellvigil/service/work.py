@@ -1,30 +1,36 @@
 """What is done to one frame in each thread. Knows no folders, no queues and no quarantine list.
 
-`finish` runs in one thread and writes the store. Whatever a frame's end is, committed or an error, it is handed to
-`ended`; the desk decides there what an error means. A StoreError is nobody's frame's fault and ends the service: the
-frame stays in the folder.
+`finish` runs in one thread and writes the store, all frames that wait in one commit. Whatever a frame's end is,
+committed or an error, it is handed to `ended`; the desk decides there what an error means. A StoreError is nobody's
+frame's fault and ends the service (a full disk only pauses it): the frames stay in the folder.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-
-import numpy as np
+from functools import partial
+from typing import TypeVar
 
 from cellvigil import config, pipeline
 from cellvigil.data import Baseline, Embeddings, FrameFiles, FrameKey, Record
-from cellvigil.errors import StoreError
+from cellvigil.errors import BadFile, StoreError, StoreFull
 from cellvigil.metrics import Metrics
 from cellvigil.pipeline import Prepared, Recipe
-from cellvigil.service.feed import Ticket
+from cellvigil.service import attaching, telling
+from cellvigil.service.attaching import Late
 from cellvigil.service.flow import Passed, Stages
 from cellvigil.service.log import LOGGER
+from cellvigil.service.notify import Pulse
+from cellvigil.service.pause import Pause, Wait
+from cellvigil.service.turns import Ticket
 from cellvigil.sources.protocol import SourceFormat
 from cellvigil.sources.read import read_frame
-from cellvigil.store.writer import Store
+from cellvigil.store.writer import Filing, Store
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +53,17 @@ class Job:
 Ended = Callable[[Job, Exception | None, str], None]
 """Told of every end: the job, its error (None = committed), and the stage it came from. Must only note it."""
 
+Ready = Passed[Job, Prepared | Late, Embeddings]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _End:
+    """How one frame of a group ended: with an error, with a record to commit, or without anything to write."""
+
+    one: Ready
+    error: Exception | None = None
+    record: Record | None = None
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Work:
@@ -56,62 +73,94 @@ class Work:
     store: Store
     metrics: Metrics
     ended: Ended
+    pause: Pause
+    pulse: Pulse
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     # Series and time point -> its first commit (monotonic seconds) and the frame timeout; the finishing thread's own.
     begun: dict[tuple[str, str, str, int], tuple[float, float]] = field(default_factory=dict)
 
-    def stages(self) -> Stages[Job, Prepared, Embeddings]:
+    def stages(self) -> Stages[Job, Prepared | Late, Embeddings]:
         """These methods as the flow wants them."""
         return Stages(
             prepare=self.prepare,
-            size=lambda prepared: len(prepared.cells),
+            size=lambda made: 0 if isinstance(made, Late) else len(made.cells),
             embed=embed,
             together=lambda one, other: one.recipe is other.recipe,
             finish=self.finish,
             beat=self.beat,
         )
 
-    def prepare(self, job: Job) -> Prepared:
+    def prepare(self, job: Job) -> Prepared | Late:
         """Read the files and do everything up to the encoder. Raises NotYet and BadFile."""
         start = time.perf_counter()
+        slices = attaching.late_channels(job.files, job.source.channels, self.store.ledger)
+        if slices is not None:
+            late = attaching.read_late(slices, job.files, job.fmt, job.source, self.limits)
+            if attaching.fits(late, self.store.ledger.frame(job.files.key)):
+                return late
         frame = read_frame(job.files, job.fmt, job.source, self.limits)
         reading = time.perf_counter() - start
         prepared = pipeline.prepare(frame, job.recipe, job.baseline)
         return pipeline.with_stage(prepared, "read", reading)
 
-    def finish(self, passed: Passed[Job, Prepared, Embeddings]) -> None:
-        """Call, commit and count one frame, or decide what its error means. Raises StoreError."""
-        job = passed.job
-        try:
-            if passed.error is not None:
-                raise passed.error
-            if passed.prepared is None or passed.embedded is None:
-                raise RuntimeError("a frame without an error came out without its embeddings")
-            self._commit(job, passed.prepared, passed.embedded, passed.embed_seconds)
-        except StoreError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the one loop at which a frame's own failure ends
-            self.ended(job, error, "prepare" if passed.prepared is None else "commit")
-        else:
-            self.ended(job, None, "commit")
+    def finish(self, passed: Sequence[Ready], wait: Wait) -> None:
+        """Call, commit and count frames, or decide what their errors mean. Raises StoreError.
+
+        They are committed together and told of in their order. While the disk is full it waits, with `wait`, and tries
+        the same again.
+        """
+        for group in self._groups(passed):
+            self._commit([self._called(one, wait) for one in group], wait)
 
     def beat(self) -> None:
         """A token, or a frame, came through every queue. Time points that waited long enough are shown to readers."""
-        self.metrics.heartbeat.set(self.now().timestamp())
+        self.pulse.beat()
         now = time.monotonic()
         for key, (since, timeout) in list(self.begun.items()):
             if now - since >= timeout:
+                try:
+                    self.store.publish(key[:3], overdue=key[3])
+                except StoreFull:
+                    return  # it is committed, and shown at a later beat
                 del self.begun[key]
-                self.store.publish(key[:3], overdue=key[3])
 
-    def _commit(self, job: Job, prepared: Prepared, embeddings: Embeddings, embed_seconds: float) -> None:
-        key = job.files.key
-        if self._is_unchanged(key, prepared):
-            LOGGER.info("file touched, content unchanged", extra={"frame": str(key)})
-            self.store.note_files(key, prepared.frame.files)
-            return
-        prepared = self._known_channels_only(prepared)
-        watch = pipeline.Stopwatch()
+    def _groups(self, passed: Sequence[Ready]) -> Iterator[list[Ready]]:
+        """Cut behind the first frame of a new plate: it decides which channels the later ones may bring."""
+        group: list[Ready] = []
+        for one in passed:
+            group.append(one)
+            if one.error is None and self.store.channels(one.job.files.key.series) is None:
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def _patiently(self, work: Callable[[], Made], wait: Wait) -> Made:
+        return self.pause.until_done("the store", work, wait)
+
+    def _called(self, one: Ready, wait: Wait) -> _End:
+        """The record of one frame; what needs no record is done here. A frame that fails costs only itself."""
+        try:
+            if one.error is not None:
+                raise one.error
+            if isinstance(one.prepared, Late):
+                self._attach(one.job, one.prepared, wait)
+                return _End(one)
+            if one.prepared is None or one.embedded is None:
+                raise RuntimeError("a frame without an error came out without its embeddings")
+            if self._is_unchanged(one.job.files.key, one.prepared):
+                frame = one.prepared.frame
+                LOGGER.info("file touched, content unchanged", extra={"frame": str(frame.key)})
+                self._patiently(partial(self.store.note_files, frame.key, frame.files), wait)
+                return _End(one)
+            return self._record(one, self._known_channels_only(one.prepared), one.embedded)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the one loop at which a frame's own failure ends
+            return _End(one, error=error)
+
+    def _record(self, one: Ready, prepared: Prepared, embeddings: Embeddings) -> _End:
+        job, watch = one.job, pipeline.Stopwatch()
         calls = pipeline.call(embeddings, job.recipe)
         watch.lap("call")
         record = pipeline.record(
@@ -119,22 +168,68 @@ class Work:
             embeddings,
             calls,
             job.recipe,
-            stage_seconds={"embed": embed_seconds, **watch.seconds},
+            stage_seconds={"embed": one.embed_seconds, **watch.seconds},
             missing_channels=job.files.missing,
             revision=job.revision,
         )
-        self.store.append(record, folder=job.files.folder, number=job.files.number)
+        return _End(one, record=record)
+
+    def _commit(self, ends: Sequence[_End], wait: Wait) -> None:
+        """Commit what has a record, tell of every end in its order, and show readers what is new."""
+        watch = pipeline.Stopwatch()
+        filings = [Filing(end.record, end.one.job.files.folder, end.one.job.files.number) for end in ends if end.record]
+        written = iter(self._patiently(partial(self.store.append_all, filings), wait) if filings else ())
         watch.lap("store")
-        self.store.publish(record.frame.key.series)
-        watch.lap("publish")
-        self.begun.setdefault((*key.series, key.timepoint), (time.monotonic(), job.source.frame_timeout_s))
-        self._tell(job, record, {**record.stage_seconds, **watch.seconds})
+        share = watch.seconds["store"] / max(1, len(filings))
+        shown: dict[tuple[str, str, str], None] = {}
+        for end in ends:
+            job, error = end.one.job, end.error
+            if end.record is not None:
+                outcome = next(written)
+                if isinstance(outcome, Exception):
+                    error = outcome
+                else:
+                    shown[job.files.key.series] = None
+                    self._tell(job, end.record, share)
+            self.ended(job, error, "prepare" if end.one.prepared is None else "commit")
+        for series in shown:
+            self._patiently(partial(self.store.publish, series), wait)
+            watch.lap("publish")
+            self.metrics.stage.labels("publish").observe(watch.seconds.pop("publish"))
+
+    def _tell(self, job: Job, record: Record, store_seconds: float) -> None:
+        place = (*record.frame.key.series, record.frame.key.timepoint)
+        self.begun.setdefault(place, (time.monotonic(), job.source.frame_timeout_s))
+        first_seen = job.files.first_seen
+        telling.committed(self.metrics, record, store_seconds=store_seconds, first_seen=first_seen, now=self.now())
+
+    def _attach(self, job: Job, late: Late, wait: Wait) -> None:
+        """Attach each channel that came late. Raises the first error of one of them, after trying all."""
+        failed: BadFile | None = None
+        known = self.store.channels(job.files.key.series)
+        for frame in late.frames:
+            if known is not None and not set(frame.channels) <= set(known):
+                telling.left_out(frame, [name for name in frame.channels if name not in known])
+                self._patiently(partial(self.store.note_files, frame.key, frame.files), wait)
+                continue
+            try:
+                self._patiently(partial(self.store.attach, frame, missing=job.files.missing), wait)
+            except BadFile as error:
+                failed = failed or error
+                continue
+            telling.attached(self.metrics, frame)
+        if failed is not None:
+            raise failed
 
     def _is_unchanged(self, key: FrameKey, prepared: Prepared) -> bool:
-        """Whether a frame that came again holds the very bytes that are committed: then it is no new revision."""
+        """Whether a frame that came again holds the very bytes that are committed: then it is no new revision.
+
+        Not so where the store's own copy was found damaged: then it is written anew.
+        """
         known = self.store.ledger.frame(key)
-        fresh = {ref.digest for ref in prepared.frame.files}
-        return known is not None and {ref.digest for ref in known.files} == fresh
+        if known is None or self.store.ledger.is_lost(key, known.revision):
+            return False
+        return {ref.digest for ref in known.files} == {ref.digest for ref in prepared.frame.files}
 
     def _known_channels_only(self, prepared: Prepared) -> Prepared:
         """Without channels that the plate began without: they cannot be kept, and must not cost the frame."""
@@ -143,27 +238,12 @@ class Work:
         strange = [name for name in frame.channels if known and name not in known]
         if not strange or len(strange) == len(frame.channels):
             return prepared
-        what = f"{', '.join(strange)}: the plate began without; name it in sources[].channels.optional"
-        LOGGER.warning("channel left out", extra={"frame": str(frame.key), "what": what})
+        telling.left_out(frame, strange)
         return pipeline.without_channels(prepared, strange)
 
-    def _tell(self, job: Job, record: Record, seconds: Mapping[str, float]) -> None:
-        metrics, name = self.metrics, job.source.name
-        for stage, spent in seconds.items():
-            metrics.stage.labels(stage).observe(spent)
-        metrics.delay.observe(max(0.0, time.monotonic() - job.files.first_seen))
-        metrics.last_frame.labels(name).set(self.now().timestamp())
-        best = record.calls.probabilities[np.arange(len(record.calls)), record.calls.best_ids]
-        for probability in best[np.isfinite(best)]:
-            metrics.probability.observe(float(probability))
-        outcome = "excluded" if record.quality.excluded else "counted"
-        metrics.frames.labels(name, "revised" if record.revision else outcome).inc()
-        LOGGER.info(
-            "frame committed",
-            extra={"frame": str(record.frame.key), "cells": len(record.cells), "excluded": record.quality.excluded},
-        )
 
-
-def embed(batch: Sequence[tuple[Job, Prepared]]) -> list[Embeddings]:
-    """The embeddings of several frames of one recipe, one a frame."""
-    return pipeline.embed([prepared for _, prepared in batch], batch[0][0].recipe)
+def embed(batch: Sequence[tuple[Job, Prepared | Late]]) -> list[Embeddings]:
+    """The embeddings of several frames of one recipe, one a frame; {} for one whose cells are embedded already."""
+    whole = [made for _, made in batch if not isinstance(made, Late)]
+    blocks = iter(pipeline.embed(whole, batch[0][0].recipe) if whole else ())
+    return [{} if isinstance(made, Late) else next(blocks) for _, made in batch]

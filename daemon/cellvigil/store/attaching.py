@@ -7,10 +7,12 @@ through `commit` only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
+
+import numpy as np
 
 from cellvigil.data import Frame
-from cellvigil.errors import StoreError
+from cellvigil.errors import BadFile, StoreError
 from cellvigil.journal import Line
 from cellvigil.ledger import CommittedFrame
 from cellvigil.store import encode, lines, shards
@@ -33,6 +35,7 @@ def attach(holdings: Holdings, frame: Frame, missing: Sequence[str]) -> Committe
         raise ValueError(f"{frame.key} revision {known.revision} has {', '.join(there)} already, from other files")
     place = holdings.place(frame.key.series)
     plan = holdings.rules.plans.get(frame.key.source, SourcePlan())
+    frame = _as_stored(frame, place.plate.geometry)
     geometry = fitting_geometry(frame, place.plate.geometry, plan)
     chunks, growth = _grown(place, known, frame, geometry)
     now = holdings.rules.now()
@@ -46,6 +49,13 @@ def attach(holdings: Holdings, frame: Frame, missing: Sequence[str]) -> Committe
 
     commit([Part(place.journal, [entry], chunks, take)])
     return told[0]
+
+
+def _as_stored(frame: Frame, geometry: Geometry | None) -> Frame:
+    """The frame in the plate's pixel type where that holds every value, as if the channel had come in time."""
+    if geometry is None or not np.can_cast(frame.pixels.dtype, geometry.dtype, "safe"):
+        return frame
+    return replace(frame, pixels=frame.pixels.astype(geometry.dtype))
 
 
 def _is_attached(known: CommittedFrame, frame: Frame) -> bool:
@@ -64,15 +74,13 @@ def _grown(place: Place, known: CommittedFrame, frame: Frame, geometry: Geometry
     one, count = place.plate.place(known.key), len(geometry.channels)
     path = encode.chunk(place.folder, one, known.t, "0", b"").path
     planes = {geometry.channels.index(name): plane for name, plane in zip(frame.channels, frame.pixels, strict=True)}
-    full = shards.with_planes(_read(path), count, planes)
-    reduced = encode.reduced_image(full, geometry)
+    try:
+        full = shards.with_planes(path.read_bytes(), count, planes)
+        reduced = encode.reduced_image(full, geometry)
+    except (OSError, StoreError) as error:
+        # No fault of the disk now: the same every time it is tried, so it must not end the service again and again.
+        hint = "run `cellvigil repair`, then `cellvigil quarantine retry`"
+        what = f"the pixels of {known.key} in the store are damaged ({error})"
+        raise BadFile("store_damaged", what, where=frame.files[0].path if frame.files else "", hint=hint) from error
     growth = sum(shards.plane_sizes(data, count)[channel] for data in (full, reduced) for channel in planes)
     return encode.image_chunks(place.folder, one, known.t, full, reduced), growth
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        what = f"pixels that the journal names cannot be read: {error.strerror}"
-        raise StoreError(what, where=path, hint="run `cellvigil repair`") from error

@@ -135,8 +135,9 @@ class Store:
         `frame` holds only the new channels, (C, Y, X) as the plate's, and their files; `missing` are those that are
         still awaited. They join the frame's newest revision. What is there already from the same files is not written
         again. Where retention has deleted the pixels, the files are noted as done and no pixel is written. Raises
-        BadFile("geometry_changed" | "wrong_type") for channels that do not fit the plate, ValueError if the frame is
-        not committed or has a channel already, StoreError (StoreFull) if the disk fails or the shard is damaged.
+        BadFile("geometry_changed" | "wrong_type") for channels that do not fit the plate, BadFile("store_damaged") if
+        the frame's own pixels are damaged, ValueError if the frame is not committed or has a channel already,
+        StoreError (StoreFull) if the disk fails.
         """
         with self._open():
             self._held.see_room()
