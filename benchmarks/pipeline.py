@@ -27,6 +27,7 @@ from cellvigil.metrics import Metrics
 from cellvigil.pipeline import Recipe
 from cellvigil.quarantine import Quarantine
 from cellvigil.rehearse.assay import Assay
+from cellvigil.service.crashes import Working
 from cellvigil.service.feed import Feed
 from cellvigil.service.flow import Flow
 from cellvigil.service.notify import Pulse, Supervisor
@@ -116,7 +117,7 @@ def whole_pipeline(lab: BenchLab, jobs: list[Job], name: str) -> tuple[float, fl
         ends.append(job)
 
     pulse = Pulse(metrics.heartbeat, Supervisor({}))
-    work = Work(settings.limits, store, metrics, ended, Pause(metrics.paused), pulse)
+    work = Work(settings.limits, store, metrics, ended, Pause(metrics.paused), pulse, Working(lab.root))
     stages, spans = work.stages(), list[tuple[float, float]]()
 
     def embed(batch: Any) -> Any:

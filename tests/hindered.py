@@ -4,13 +4,14 @@ Every hindrance lies at a seam that the service really has: a stage's function, 
 said on standard error, so that a test can wait for it.
 """
 
+import ctypes
 import sys
 import time
 
 from cellvigil import device, encoder, pipeline, watch
 from cellvigil.bundle import files
 from cellvigil.cli import main
-from cellvigil.service import door, flow, lasting, opening, rounds, serve, work
+from cellvigil.service import beginning, door, flow, lasting, opening, rounds, serve, work
 from cellvigil.store import writer
 
 SLOW_S = 30.0
@@ -76,6 +77,19 @@ def drain_soon():
     serve._DRAIN_S, flow._LAST_S = 2.5, 1.0
 
 
+def fault(frame):
+    """A decoder's fault at one frame ("B1/t1"): the system kills the process, at every try."""
+    real = work.read_frame
+
+    def faulting(files, *args):
+        if frame == f"{files.key.well}/t{files.key.timepoint}":
+            print("FAULT", file=sys.stderr, flush=True)
+            ctypes.string_at(0)
+        return real(files, *args)
+
+    work.read_frame = beginning.read_frame = faulting
+
+
 HINDRANCES = {
     "read": lambda: slow(work, "read_frame"),
     "segment": lambda: slow(pipeline, "prepare", at=4),
@@ -91,6 +105,8 @@ HINDRANCES = {
     "stale": stale_soon,
     "beat": beat_often,
     "soon": drain_soon,
+    "fault_first": lambda: fault("B1/t0"),
+    "fault_later": lambda: fault("B1/t1"),
 }
 
 if __name__ == "__main__":

@@ -108,5 +108,6 @@ REASONS: dict[str, str] = {
     "too_many_cells": "more cells than one frame can hold in the store",
     "incomplete": "the segmentation channel never came",
     "store_damaged": "the frame that the file belongs to is damaged in the store: repair it, then retry the file",
+    "crashed": "the process died of a fault, more than once, while it worked on this file",
     "failed": "a stage failed on this frame again and again; the traceback is kept",
 }

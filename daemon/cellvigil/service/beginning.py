@@ -16,6 +16,7 @@ from cellvigil import config, pipeline
 from cellvigil.data import Baseline, Frame
 from cellvigil.ledger import Series
 from cellvigil.pipeline import Recipe
+from cellvigil.service.crashes import Working
 from cellvigil.service.log import LOGGER
 from cellvigil.service.pool import Pool
 from cellvigil.service.turns import Ticket
@@ -48,8 +49,9 @@ class Measured:
 class Beginnings:
     """The series that begin. Main thread only; `wake` is called, from another thread, when one is measured."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], None], working: Working) -> None:
         self._wake = wake
+        self._measure = partial(measure, working=working)
         self._pools: dict[str, Pool[First, Measured]] = {}  # one a source: a share that hangs holds up no other
         self._asked: dict[Series, Future[Measured]] = {}
 
@@ -58,7 +60,7 @@ class Beginnings:
 
     def ask(self, series: Series, first: First) -> None:
         """Have a series' first frames measured."""
-        pool = self._pools.get(series[0]) or Pool(measure, 1, name=f"begin {series[0]}")
+        pool = self._pools.get(series[0]) or Pool(self._measure, 1, name=f"begin {series[0]}")
         self._pools[series[0]] = pool
         self._asked[series] = pool.submit(first)
         self._asked[series].add_done_callback(lambda _: self._wake())
@@ -75,26 +77,30 @@ class Beginnings:
         return [name for pool in self._pools.values() for name in pool.end(let_go=True, until=until)]
 
 
-def measure(first: First) -> Measured:
-    """Read the frames and measure them together; where one of them is bad, without it."""
+def measure(first: First, working: Working) -> Measured:
+    """Read the frames and measure them together, without those that do not let themselves be read or measured alone.
+
+    Each alone first: should one of them kill the process, `working` tells which.
+    """
     failed: list[tuple[Ticket, Exception]] = []
 
     def tried(ticket: Ticket, work: Callable[[], Made]) -> Made | None:
         try:
-            return work()
+            with working.on(first.source.name, [item.stat for item in ticket.files.slices]):
+                return work()
         except Exception as error:  # noqa: BLE001 - it ends as in the flow: the desk decides what it means
             failed.append((ticket, error))
             return None
 
     read = [(ticket, tried(ticket, partial(_read, ticket, first))) for ticket in first.tickets]
-    good = [(ticket, frame) for ticket, frame in read if frame is not None]
-    baseline = _together([frame for _, frame in good], first.recipe)
-    if baseline is None:
-        alone = [(t, f, tried(t, partial(pipeline.baseline_of, [f], first.recipe))) for t, f in good]
-        good = [(ticket, frame) for ticket, frame, measured in alone if measured is not None]
-        baseline = _together([frame for _, frame in good], first.recipe)
-    names = ", ".join(f"{f.key.well}/{f.key.field}/t{f.key.timepoint}" for _, f in good)
-    return Measured(baseline, names, tuple(failed))
+    alone = [
+        (frame, tried(ticket, partial(pipeline.baseline_of, [frame], first.recipe)))
+        for ticket, frame in read
+        if frame is not None
+    ]
+    good = [frame for frame, measured in alone if measured is not None]
+    names = ", ".join(f"{f.key.well}/{f.key.field}/t{f.key.timepoint}" for f in good)
+    return Measured(_together(good, first.recipe), names, tuple(failed))
 
 
 def _read(ticket: Ticket, first: First) -> Frame:

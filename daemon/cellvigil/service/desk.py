@@ -23,6 +23,7 @@ from cellvigil.pipeline import Prepared, Recipe
 from cellvigil.quarantine import Entry, Quarantine
 from cellvigil.service.attaching import Late
 from cellvigil.service.beginning import Beginnings, First, Measured
+from cellvigil.service.crashes import Working
 from cellvigil.service.feed import Feed
 from cellvigil.service.flow import Flow
 from cellvigil.service.log import LOGGER
@@ -59,6 +60,7 @@ class Desk:
         quarantine: Quarantine,
         metrics: Metrics,
         pause: Pause,
+        working: Working,
         wake: Callable[[], None],
     ) -> None:
         self._feeds = feeds
@@ -71,7 +73,7 @@ class Desk:
         self._pause = pause
         self._wake = wake
         self._debts = Debts(pause, "the desk")
-        self._beginnings = Beginnings(wake)
+        self._beginnings = Beginnings(wake, working)
         self._begun: dict[Series, Baseline] = {}  # measured, and still owed to the store
 
     def ended(self, job: Job, error: Exception | None, stage: str) -> None:

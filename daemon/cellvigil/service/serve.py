@@ -19,7 +19,7 @@ from cellvigil import config
 from cellvigil.errors import StoreFull
 from cellvigil.metrics import Metrics
 from cellvigil.quarantine import Quarantine
-from cellvigil.service import gauges, keeper
+from cellvigil.service import crashes, gauges, keeper
 from cellvigil.service.desk import Desk
 from cellvigil.service.door import open_door
 from cellvigil.service.feed import Feed
@@ -55,6 +55,7 @@ class _House:
     keeper: Keeper
     pause: Pause
     pulse: Pulse
+    working: crashes.Working
     stopping: Stopping
     left: list[str]  # names of the threads that did not end in time
 
@@ -130,6 +131,8 @@ def _house(settings: config.Config, stopping: Stopping, supervisor: Supervisor, 
         quarantine = Quarantine(settings.state_dir / _QUEUE, config=settings.sha256)
         if quarantine.skipped:
             LOGGER.warning("quarantine list: bad lines skipped", extra={"lines": quarantine.skipped})
+        with contextlib.suppress(StoreFull):  # it is judged again when there is room
+            crashes.judge(settings.state_dir, quarantine, datetime.now(UTC))
         metrics.store_free.set_function(lambda: _free_bytes(settings))
         metrics.watch_wells(lambda: gauges.wells(store.ledger, settings, datetime.now(UTC)))
         feeds = []
@@ -146,9 +149,24 @@ def _house(settings: config.Config, stopping: Stopping, supervisor: Supervisor, 
 
         pulse = Pulse(metrics.heartbeat, supervisor, status=status)
         pulse.beat()
-        with kept(store, settings.store, metrics, stopping=stopping.stop, left=left) as kept_by:
+        with (
+            crashes.reported(settings.state_dir),
+            contextlib.closing(crashes.Working(settings.state_dir)) as working,
+            kept(store, settings.store, metrics, stopping=stopping.stop, left=left) as kept_by,
+        ):
             yield _House(
-                settings, kitchen, store, quarantine, metrics, tuple(feeds), kept_by, pause, pulse, stopping, left
+                settings,
+                kitchen,
+                store,
+                quarantine,
+                metrics,
+                tuple(feeds),
+                kept_by,
+                pause,
+                pulse,
+                working,
+                stopping,
+                left,
             )
     finally:
         for encoder in kitchen.encoders.values():
@@ -211,9 +229,10 @@ def _work(house: _House, *, until_quiet: bool) -> None:
         quarantine=house.quarantine,
         metrics=house.metrics,
         pause=house.pause,
+        working=house.working,
         wake=house.stopping.wake.set,
     )
-    work = Work(settings.limits, house.store, house.metrics, desk.ended, house.pause, house.pulse)
+    work = Work(settings.limits, house.store, house.metrics, desk.ended, house.pause, house.pulse, house.working)
     wake = house.stopping.wake
     workers = max(1, min(4, (os.cpu_count() or 2) // 2))
     flow = Flow(work.stages(), workers=workers, depth=workers + 4, batch=settings.encoder.batch, on_room=wake.set)

@@ -21,6 +21,7 @@ from cellvigil.metrics import Metrics
 from cellvigil.pipeline import Prepared, Recipe
 from cellvigil.service import attaching, telling
 from cellvigil.service.attaching import Late
+from cellvigil.service.crashes import Working
 from cellvigil.service.flow import Passed, Stages
 from cellvigil.service.log import LOGGER
 from cellvigil.service.notify import Pulse
@@ -75,6 +76,7 @@ class Work:
     ended: Ended
     pause: Pause
     pulse: Pulse
+    working: Working
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     # Series and time point -> its first commit (monotonic seconds) and the frame timeout; the finishing thread's own.
     begun: dict[tuple[str, str, str, int], tuple[float, float]] = field(default_factory=dict)
@@ -92,6 +94,10 @@ class Work:
 
     def prepare(self, job: Job) -> Prepared | Late:
         """Read the files and do everything up to the encoder. Raises NotYet and BadFile."""
+        with self.working.on(job.source.name, [item.stat for item in job.files.slices]):
+            return self._prepare(job)
+
+    def _prepare(self, job: Job) -> Prepared | Late:
         start = time.perf_counter()
         slices = attaching.late_channels(job.files, job.source.channels, self.store.ledger)
         if slices is not None:
