@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXPORT_VENV := .venv-export
 # nested.py and probe_gap.py take half an hour, search_graph.py needs 450,000 vectors from augmented_cells.py: by hand.
-BY_HAND := $(addprefix benchmarks/,bench_lab.py nested.py probe_gap.py search_graph.py augmented_cells.py torture.py)
+BY_HAND := $(addprefix benchmarks/,bench_lab.py nested.py probe_gap.py search_graph.py augmented_cells.py torture.py fuzz.py)
 BENCHMARKS := $(filter-out $(BY_HAND),$(wildcard benchmarks/*.py))
+# Of the tests; many mostly wait. Neighbours share what their file sets up, so they are dealt out in long stretches.
+WORKERS ?= auto
 PIP := pip install --quiet --disable-pip-version-check
 # Tools that only maintainers need, kept out of .venv. No address of a package index may stand in what they write.
 TOOLS := build/tools/bin
@@ -25,7 +27,7 @@ demo: $(VENV)/.demo  ## rehearse an assay, index it, count its cells and compare
 
 test: $(VENV)/.test  ## the tests (5 minutes, no GPU, no torch)
 	@echo "== tests =="
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
 
 test-export: $(EXPORT_VENV)/.ready  ## the tests that need torch and transformers
 	@echo "== export tests (torch) =="
@@ -42,6 +44,9 @@ bench: $(VENV)/.test  ## speed, memory and agreement, medians, as ratios in one 
 
 bench-smoke: $(VENV)/.test  ## every benchmark once, on as little as it takes: do they still run?
 	$(BIN)/python benchmarks/store.py --frames 6
+	$(BIN)/python benchmarks/commit.py --rounds 4 || test $$? = 1  # 1: it ran, and a target was missed in the rush
+	$(BIN)/python benchmarks/opening.py --frames 800 --rounds 1
+	$(BIN)/python benchmarks/watching.py known --files 2000
 	$(BIN)/python benchmarks/pipeline.py --frames 2 --rounds 1
 	$(BIN)/python benchmarks/startup.py --rounds 1
 	$(BIN)/python benchmarks/memory.py --frames 120 --from 20

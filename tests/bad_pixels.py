@@ -60,7 +60,7 @@ def _later_bomb() -> bytes:
 def _lzma_bomb() -> bytes:
     packer = lzma.LZMACompressor(preset=0)
     part = bytes(1 << 20)
-    return b"".join(packer.compress(part) for _ in range(1 << 10)) + packer.flush()
+    return b"".join(packer.compress(part) for _ in range(1 << 9)) + packer.flush()
 
 
 def _jpeg() -> bytes:

@@ -3,16 +3,13 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from cellvigil.bundle.files import MANIFEST, write_manifest
 from cellvigil_export.make import export
 from cellvigil_export.zoo import declared
 
 
-def lite0_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a fresh EfficientNet-Lite0 bundle; tests that change it copy it first."""
-    out = tmp_path_factory.mktemp("encoders")
+def lite0_bundle(out: Path) -> Path:
+    """Folder of a fresh EfficientNet-Lite0 bundle below `out`; tests that change it copy it first."""
     return export(declared("efficientnet-lite0"), weights=None, out=out).folder
 
 

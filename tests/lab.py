@@ -160,14 +160,14 @@ class Service:
         """Frames committed by this process."""
         return int(sum(value for (name, _), value in self.samples().items() if name == "cellvigil_frames_total"))
 
-    def wait_for(self, what: Any, seconds: float = 60.0) -> Any:
-        """Ask again until the answer is true; fails if the service ends or the time is up."""
+    def wait_for(self, what: Any, seconds: float = 60.0, *, every: float = 0.05) -> Any:
+        """Ask again until the answer is true; fails if the service ends or the time is up. Asking has its price."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             if answer := what():
                 return answer
             assert self.process.poll() is None, self.log.read_text(encoding="utf-8")
-            time.sleep(0.05)
+            time.sleep(every)
         raise AssertionError(f"waited in vain; the log says:\n{self.log.read_text(encoding='utf-8')}")
 
     def terminate(self) -> int:

@@ -52,6 +52,7 @@ class PlainLedger:
     def __init__(self) -> None:
         self._books: dict[Series, _Book] = {}
         self._files: dict[tuple[str, str], FileNote] = {}
+        self._seqs: dict[tuple[str, str], int] = {}  # of the line that told each
         self._bundles: dict[tuple[Series, str], CalledBy] = {}
         self._gone: set[Series] = set()
         self._lock = threading.RLock()
@@ -248,13 +249,13 @@ class PlainLedger:
             sighting = (sys.intern(line.get("folder", "")), number)
             book.ordinals[sighting] = max(book.ordinals.get(sighting, (0, 0)), (line["seq"], key.timepoint))
         for ref in frame.files:
-            self._note(FileNote(ref, key, frame.revision, frame.committed_at))
+            self._note(FileNote(ref, key, frame.revision, frame.committed_at), line["seq"])
 
     def _touched(self, line: Mapping[str, Any]) -> None:
         """Files of a committed frame with a new date and the same bytes."""
         key, at = key_of(line["key"]), datetime.fromisoformat(line["committed_at"])
         for path, size, mtime_ns, digest in line["files"]:
-            self._note(FileNote(FileRef(path, size, mtime_ns, digest), key, int(line["revision"]), at))
+            self._note(FileNote(FileRef(path, size, mtime_ns, digest), key, int(line["revision"]), at), line["seq"])
 
     def _attached(self, line: Mapping[str, Any]) -> None:
         """Channels that came after their frame."""
@@ -274,7 +275,7 @@ class PlainLedger:
         )
         self._weigh(book, line)
         for ref in fresh:
-            self._note(FileNote(ref, key, revision, at))
+            self._note(FileNote(ref, key, revision, at), line["seq"])
 
     def _weigh(self, book: _Book, line: Mapping[str, Any]) -> None:
         sizes = book.sizes.setdefault(int(line["t"]), [0] * len(TIERS))
@@ -295,13 +296,17 @@ class PlainLedger:
     def _leave(self, line: Mapping[str, Any]) -> None:
         self._gone.add(series_of(line["series"]))
 
-    def _note(self, note: FileNote) -> None:
+    def _note(self, note: FileNote, seq: int) -> None:
         if self.is_lost(note.key, note.revision):
             return
         place = (note.key.source, note.ref.path)
         known = self._files.get(place)
-        if known is None or (known.committed_at, known.revision) <= (note.committed_at, note.revision):
-            self._files[place] = note
+        if known is not None:
+            if known.key.series == note.key.series and self._seqs[place] > seq:
+                return
+            if known.key.series != note.key.series and known.committed_at > note.committed_at:
+                return
+        self._files[place], self._seqs[place] = note, seq
 
     def _calls(self, line: Mapping[str, Any], key: FrameKey | None = None) -> None:
         key = key or key_of(line["key"])

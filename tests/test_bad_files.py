@@ -126,8 +126,9 @@ def test_the_service_outlives_them_all_and_accounts_for_each(lab: Lab) -> None:
     for bad in CASES.values():
         bad.write(lab.root / bad.source / bad.name)
     with lab.service(**{key: value for key, value in settings.items() if key != "version"}) as service:
-        service.wait_for(lambda: service.value("cellvigil_frames_total", source="scope", outcome="counted") == 6, 100)
-        service.wait_for(lambda: not _missing(lab), 100)
+        counted = {"source": "scope", "outcome": "counted"}
+        service.wait_for(lambda: service.value("cellvigil_frames_total", **counted) == 6, 200, every=0.2)
+        service.wait_for(lambda: not _missing(lab), 200, every=0.5)
         assert service.terminate() == 0
         log = service.log.read_text(encoding="utf-8", errors="replace")
     assert len({frame.key for series in lab.ledger().series() if series[0] == "scope" for frame in

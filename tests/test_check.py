@@ -83,3 +83,16 @@ def test_a_missing_index_is_a_finding_and_not_a_crash(lab: Lab, capsys):
 def test_a_store_that_cannot_be_written_is_a_failure(lab: Lab, capsys):
     (lab.root / "closed").mkdir(mode=0o500)
     assert findings(lab, capsys, code=1, store={"path": "closed/store"})["store"][0][0] == "fail"
+
+
+def test_an_address_that_is_not_ours_is_told_with_what_to_do(lab: Lab, capsys):
+    found = findings(lab, capsys, code=1, metrics={"listen": "192.0.2.1", "port": 0, "token_file": "token"})["metrics"]
+    assert found[0][0] == "fail"
+    assert "mend metrics.token_file" in found[0][1]
+    (lab.root / "token").write_text("0123456789abcdef")
+    (lab.root / "token").chmod(0o600)
+    found = findings(lab, capsys, code=1, metrics={"listen": "192.0.2.1", "port": 0, "token_file": "token"})["metrics"]
+    assert "travels in clear" in found[0][1]
+    assert "set metrics.listen to an address of this machine" in found[1][1]
+    found = findings(lab, capsys, metrics={"port": 0, "token_file": "token"})["metrics"]
+    assert found == [("ok", "http://127.0.0.1:0/metrics is free, a token is asked for")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import random
@@ -30,7 +31,7 @@ from cellvigil.journal import read
 from cellvigil.ledger import TIERS
 from cellvigil.metrics import Metrics, StoreMetrics
 from cellvigil.service.keeper import ANNOUNCED, NAME, Keeper, kept
-from cellvigil.store import dropping, gone
+from cellvigil.store import dropping, gone, retention
 from cellvigil.store.dropping import drop, drop_orphans
 from cellvigil.store.reader import read_ledger
 from cellvigil.store.repair import check
@@ -376,7 +377,7 @@ def test_metrics_tell(tmp_path):
     assert sample("retention_due_bytes", why="age") == pytest.approx(whole / 3, rel=0.1)
     assert sample("retention_warned_timestamp_seconds", why="age") == start.timestamp()
     assert sample("retention_warned_timestamp_seconds", why="size") is None
-    assert sample("retention_dropped_units_total", tier="pixels", why="age") is None
+    assert sample("retention_dropped_units_total", tier="pixels", why="age") == 0
     assert 0 < sample("store_floor_hours") < float("inf")
     watch(keeper, start, 24)
     assert sample("retention_dropped_units_total", tier="pixels", why="age") == 1
@@ -492,6 +493,72 @@ def test_a_deleted_plate_begins_anew_with_newer_files_only(tmp_path):
     assert_valid(plate_folder(tmp_path))
 
 
+def test_a_frame_done_again_after_its_line_went_bad_gets_no_slot_that_was_dropped(tmp_path):
+    clock = Clock()
+    filled(tmp_path, clock, times=1, wells=("A1",)).close()
+    store = open_store(tmp_path, now=clock)
+    list(drop(store, [Drop(SERIES, 0, ("pixels",), AGE, 1)], [], now=clock.at, going=lambda: True))
+    store.close()
+    journal = plate_folder(tmp_path) / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes().replace(b'"counted"', b'"cOunted"'))
+    store = open_store(tmp_path, now=clock)
+    assert [len(report.skipped_lines) for report in store.recovered] == [1]
+    assert store.append(record(key("A1", 0))).t == 1
+    store.close()
+    again = open_store(tmp_path)
+    assert [(report.dropped, report.missing) for report in again.recovered] == [(0, 0)]
+    assert again.ledger.dropped(SERIES, 1) == frozenset()
+    again.close()
+    assert chunks(tmp_path, 1) >= ARRAYS["pixels"]
+
+
+def test_a_frame_that_comes_while_its_units_going_is_planned_is_kept(tmp_path):
+    clock = Clock()
+    store = filled(tmp_path, clock)
+    planned = [Drop(SERIES, slot, ("pixels",), AGE, 1) for slot in (0, 1)]
+    done = store.append(record(key("C3", 0)))  # a well that was not there: it joins slot 0
+    assert done.t == 0
+    gone_now = [one for some in drop(store, planned, [], now=clock.at - DAY, going=lambda: True) for one in some]
+    assert [one.t for one in gone_now] == [1]
+    assert store.ledger.dropped(SERIES, 0) == frozenset()
+    assert chunks(tmp_path, 0) >= ARRAYS["pixels"]
+    store.close()
+
+
+def test_a_plate_to_which_a_frame_comes_while_its_going_is_planned_stays(tmp_path):
+    clock = Clock()
+    store = filled(tmp_path, clock)
+    planned = clock.at
+    clock.at += timedelta(seconds=1)
+    store.append(record(key("A1", 7)))
+    assert not store.leave(SERIES, planned=planned)
+    assert not store.ledger.is_gone(SERIES)
+    assert store.leave(SERIES, planned=clock.at)
+    store.close()
+
+
+def test_a_plate_that_could_not_be_put_out_of_sight_loses_nothing_that_comes_after(tmp_path, monkeypatch):
+    clock = Clock()
+    store = filled(tmp_path, clock)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as stubborn:
+        stubborn.setattr(Path, "rename", refuse)
+        with pytest.raises(StoreError, match="out of sight"):
+            store.leave(SERIES)
+    assert plate_folder(tmp_path).exists()
+    assert store.append(record(key("A1", 7))).t == 0  # begins the plate anew
+    store.close()
+    again = open_store(tmp_path)
+    assert again.recovered == ()
+    assert [frame.key for frame in again.ledger.frames(SERIES)] == [key("A1", 7)]
+    again.close()
+    assert len(list(tmp_path.glob(".dropping.*"))) == 1
+    assert_valid(plate_folder(tmp_path))
+
+
 def test_the_service_does_not_wait_for_a_disk_that_hangs(tmp_path, monkeypatch):
     clock = Clock()
     store = filled(tmp_path, clock)
@@ -511,6 +578,28 @@ def test_the_service_does_not_wait_for_a_disk_that_hangs(tmp_path, monkeypatch):
         [thread] = [thread for thread in threading.enumerate() if thread.name == NAME]
         thread.join(30)
         assert not thread.is_alive()
+    store.close()
+
+
+def test_a_look_that_fails_unexpectedly_is_told_and_the_next_one_goes_on(tmp_path, monkeypatch, caplog):
+    clock = Clock()
+    store = filled(tmp_path, clock)
+    real, looks, again = retention.pressing, [], threading.Event()
+
+    def pressing(*given: Any) -> Any:
+        looks.append(1)
+        if len(looks) == 1:
+            raise ValueError("nobody thought of this")
+        again.set()
+        return real(*given)
+
+    monkeypatch.setattr(retention, "pressing", pressing)
+    monkeypatch.setattr("cellvigil.service.keeper._PACE_S", 0.01)
+    monkeypatch.setattr(logging.getLogger("cellvigil"), "propagate", True)
+    with kept(store, config.Store(), Metrics(CollectorRegistry()), stopping=threading.Event(), left=[]) as keeper:
+        assert again.wait(30)
+        assert keeper.failures._value.get() == 1
+    assert "nobody thought of this" in caplog.text
     store.close()
 
 

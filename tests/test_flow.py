@@ -130,7 +130,7 @@ def test_an_error_of_the_encoder_or_the_store_ends_the_flow_and_is_kept(where):
     probe = Probe(**{where: {"a2"}})
     flow = probe.flow(depth=2)
     feed(flow, [(f"a{i}", 1) for i in range(10)])
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while flow.failure is None and time.monotonic() < deadline:
         time.sleep(0.001)
     flow.leave(time.monotonic() + 5)
@@ -213,12 +213,12 @@ def test_leaving_finishes_what_is_past_the_encoder_and_lets_go_of_what_is_before
 
 @pytest.mark.parametrize("stage", ["prepare", "embed", "finish"])
 def test_a_stage_that_hangs_is_left_behind_by_name(stage):
-    release = threading.Event()
+    entered, release = threading.Event(), threading.Event()
     probe = Probe()
-    setattr(probe, stage, lambda *_: release.wait(30))
+    setattr(probe, stage, lambda *_: entered.set() or release.wait(30))
     flow = probe.flow(workers=1)
     feed(flow, [("a0", 1)])
-    time.sleep(0.05)
+    assert entered.wait(10)
     left = flow.leave(time.monotonic() + 0.3)
     release.set()
     assert [name.partition("_")[0] for name in left] == [stage]

@@ -111,6 +111,28 @@ def test_a_rewritten_file_is_done_as_it_was_last_read():
         assert ledger.file("scope", "a.tif").revision == ledger.revision(key()) == 1
 
 
+def test_a_rewritten_file_is_done_as_it_was_last_read_though_the_clock_was_set_back():
+    lines = [
+        frame_line(1, files=[["a.tif", 10, 1, "d"]]),
+        frame_line(2, revision=1, files=[["a.tif", 12, 2, "e"]], committed=-60),
+        {"seq": 3, "kind": "files", "key": [*SERIES, "A1", "1", 0], "revision": 1, "committed_at": at(-90),
+         "files": [["a.tif", 12, 3, "e"]]},
+    ]  # fmt: skip
+    for count, (size, mtime_ns) in ((2, (12, 2)), (3, (12, 3))):
+        for order in (lines[:count], lines[:count][::-1]):
+            ledger = ledger_of(order)
+            assert ledger.is_done("scope", "a.tif", size, mtime_ns)
+            assert ledger.file("scope", "a.tif").revision == 1
+
+
+def test_a_plate_that_begins_anew_knows_its_files_by_its_new_journal():
+    lines = [frame_line(80, files=[["a.tif", 10, 1, "d"]])]
+    lines.append({"seq": 1, "kind": "gone", "series": list(SERIES), "newest_mtime_ns": 1, "committed_at": at(90)})
+    lines.append({"seq": 2, "kind": "returned", "series": list(SERIES), "committed_at": at(95)})
+    lines.append(frame_line(4, files=[["a.tif", 10, 2, "d"]], committed=96))
+    assert ledger_of(lines).is_done("scope", "a.tif", 10, 2)
+
+
 def test_a_well_sums_its_fields():
     ledger = ledger_of(
         [

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cellvigil.quarantine import Entry, Quarantine
+from cellvigil.data import FileStat
+from cellvigil.quarantine import Entry, Quarantine, read_entries
 from store_records import START
 
 
@@ -31,6 +32,23 @@ def test_the_last_entry_of_a_file_stands(tmp_path):
     assert [one.reason for one in quarantine.entries()] == ["unreadable"]
     assert quarantine.holds("scope", "a.tif", 20, 1)
     assert not quarantine.holds("scope", "a.tif", 10, 1)
+
+
+def test_a_file_that_became_a_frame_after_all_leaves_the_list(tmp_path):
+    path = tmp_path / "q.jsonl"
+    quarantine = Quarantine(path)
+    for name in ("a.tif", "b.tif"):
+        quarantine.add(entry(name))
+    size = path.stat().st_size
+    a, older, never = FileStat("a.tif", 12, 2), FileStat("a.tif", 9, 0), FileStat("never.tif", 10, 1)
+    quarantine.taken("other", [a])
+    quarantine.taken("scope", [never, older])
+    assert path.stat().st_size == size  # most frames were never refused: nothing is written for them
+    quarantine.taken("scope", [a, never])
+    for entries in (quarantine.entries(), read_entries(path), Quarantine(path).entries()):
+        assert [one.path for one in entries] == ["b.tif"]
+    quarantine.add(entry("a.tif", size=11))
+    assert [one.path for one in read_entries(path)] == ["a.tif", "b.tif"]
 
 
 def test_long_messages_and_tracebacks_are_cut(tmp_path):

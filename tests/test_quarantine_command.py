@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import pytest
 import tifffile
 
 from cellvigil.cli import main
+from cellvigil.data import FileStat
+from cellvigil.errors import StoreError
 from cellvigil.quarantine import FILE, Entry, Quarantine, read_entries, release, released_beside
 from lab import Lab
 from store_records import START
@@ -61,6 +65,37 @@ def test_a_release_that_is_just_being_written_waits_and_a_bad_line_costs_itself(
     assert kept.refresh() == ()
     released_beside(path).write_bytes(b"this is no line\n" + whole)
     assert kept.refresh() == (("scope", "a.tif"),)
+
+
+def test_releases_that_could_not_be_read_are_read_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / FILE
+    kept = Quarantine(path)
+    for name in ("a.tif", "b.tif"):
+        kept.add(entry(name))
+    release(path, kept.entries()[:1], START)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "an input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "open", fail)
+        with pytest.raises(StoreError, match="cannot be read"):
+            kept.refresh()
+    assert kept.refresh() == ()  # told once
+    release(path, kept.entries()[1:], START)
+    assert kept.refresh() == (("scope", "a.tif"), ("scope", "b.tif"))
+
+
+def test_what_became_a_frame_is_taken_off_the_list_but_not_a_newer_version_of_it(tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    kept = Quarantine(path)
+    kept.add(replace(entry("mended.tif"), mtime_ns=3))
+    kept.add(replace(entry("spoiled.tif"), mtime_ns=9))
+    kept.taken("scope", [FileStat(name, 10, 5) for name in ("mended.tif", "spoiled.tif", "never.tif")])
+    for entries in (kept.entries(), read_entries(path), Quarantine(path).entries()):
+        assert [one.path for one in entries] == ["spoiled.tif"]
 
 
 def test_many_commands_and_a_service_at_once_lose_nothing(tmp_path: Path) -> None:

@@ -220,6 +220,40 @@ def test_documents_strays_leftovers_and_bad_lines_are_told_and_mended(tmp_path, 
     store.close()
 
 
+@pytest.mark.parametrize("reduced", REDUCED)
+def test_a_frame_that_is_lost_may_be_damaged_once_more(tmp_path, reduced):
+    filled(tmp_path)
+    field = plate_folder(tmp_path) / "A/1/0"
+    for name in ("0/c.1.0.0.0", "labels/cells/0/c.1.0.0"):
+        cut(field / name)
+    assert len(repair(tmp_path).lost) == 1
+    cut(field / reduced)
+    repair(tmp_path)  # there is nothing left to make it from
+    assert not (field / reduced).exists()
+    assert check(tmp_path).derived == repair(tmp_path).derived == 0
+
+
+def test_a_frame_that_is_done_again_after_its_line_went_bad_lacks_no_later_calls(tmp_path):
+    store = open_store(tmp_path)
+    for well in ("A1", "B1"):
+        store.append(record(key(well)))
+    known = store.ledger.frame(key("A1"))
+    store.append_calls(known, calls_of(known.n_cells, bundle="77" * 32), ("live", "apoptotic", "debris"), {})
+    store.close()
+    journal = plate_folder(tmp_path) / "journal.jsonl"
+    rows = journal.read_bytes().splitlines(keepends=True)
+    place = next(number for number, row in enumerate(rows) if b'"kind":"frame"' in row)
+    rows[place] = rows[place].replace(b'"counted"', b'"cOunted"')
+    journal.write_bytes(b"".join(rows))
+    store = open_store(tmp_path)
+    assert store.append(record(key("A1"))).t == known.t
+    store.close()
+    assert not check(tmp_path).lost
+    store = open_store(tmp_path)
+    assert [report.missing for report in store.recovered] == [0]
+    store.close()
+
+
 def test_a_superseded_revision_that_is_lost_needs_nothing(tmp_path, capsys):
     store = open_store(tmp_path)
     store.append(record(key("A1")))

@@ -107,7 +107,9 @@ ANY = st.text(max_size=40) | st.sampled_from(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(ANY, ANY, ANY, ANY)
 def test_a_frame_of_any_name_is_written_inside_the_store_and_read_back(
     tmp_path: Path, experiment: str, plate: str, well: str, field: str

@@ -41,6 +41,7 @@ class Share:
     listing: bool = True  # also the listing fails, not only what is opened
     below: str = ""  # a folder in it that alone is broken
     calls: list[str] = field(default_factory=list)  # that failed
+    listed: threading.Event = field(default_factory=threading.Event)  # somebody listed a folder of it
 
     def __post_init__(self) -> None:
         for module, name, listing in (
@@ -54,6 +55,8 @@ class Share:
             if self.code and inside and (self.listing or not listing):
                 self.calls.append(name)
                 raise OSError(self.code, os.strerror(self.code), os.fspath(path))
+            if inside and listing:
+                self.listed.set()
             return real(path, *args, **options)
 
         return call
@@ -300,6 +303,7 @@ def test_every_frame_is_there_once_though_every_call_failed_five_times(
     done: list[dict[str, int]] = []
     service = threading.Thread(target=lambda: done.append(once(settings)))
     service.start()
+    assert share.listed.wait(60)  # a folder that is away when it starts is the user's mistake, and told
     for round_ in range(5):
         for fault in FAULTS:
             share.code, share.listing = getattr(errno, fault), bool(round_ % 2)

@@ -224,7 +224,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_damage_never_crashes_the_check(tmp_path: Path, whole: dict[str, bytes], data: st.DataObject) -> None:
     """Any bytes changed in a whole file: taken, refused or asked again, but nothing else."""
     case = data.draw(st.sampled_from(sorted(WHOLE)))

@@ -97,7 +97,9 @@ good_records = st.builds(
 any_records = st.one_of(good_records, st.sampled_from(["geometry", "rows", "no number", "files"]).map(bad))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(groups=st.lists(st.lists(any_records, max_size=6), min_size=1, max_size=3))
 def test_a_group_leaves_the_store_that_its_frames_leave_one_by_one(memory, groups):
     count = len(list(memory.iterdir()))

@@ -15,7 +15,9 @@ from hypothesis.extra import numpy as hnp
 from cellvigil.errors import StoreError
 from cellvigil.store import layout, shards
 
-SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 def geometry(channels: int, shape: tuple[int, int], dtype: str) -> layout.Geometry:

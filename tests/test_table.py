@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.csv
@@ -11,7 +12,9 @@ import pyarrow.parquet
 import pytest
 
 from cellvigil.cli import main
+from cellvigil.data import FileRef
 from cellvigil.errors import StoreError, UsageError
+from cellvigil.store.fit import SourcePlan
 from cellvigil.store.reader import read_ledger
 from cellvigil.store.repair import repair
 from cellvigil.store.writer import open_store
@@ -197,3 +200,30 @@ def test_cells_of_a_frame_that_repair_found_damaged_are_left_out_and_told(filled
     repair(filled)
     assert main(["table", "--store", str(filled), "--out", str(tmp_path / "cells.csv"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["frames_lost"] == 1
+
+
+def test_a_damaged_frame_that_was_done_again_is_not_told_of(filled, tmp_path, capsys):
+    (filled / "scope/240301_run/Plate 1.zarr/B/2/0/cells/features/c.1.0.0").write_bytes(b"torn")
+    repair(filled)
+    [(place, number)] = [
+        (frame.key, frame.revision)
+        for frame in read_ledger(filled).frames(SERIES)
+        if read_ledger(filled).is_lost(frame.key, frame.revision)
+    ]
+    store = open_store(filled)
+    store.append(record(place, n=20, revision=number + 1))
+    store.close()
+    assert main(["table", "--store", str(filled), "--out", str(tmp_path / "cells.csv")]) == 0
+    assert "rows are damaged" not in capsys.readouterr().out
+
+
+def test_a_channel_that_came_late_stands_in_its_frames_row(tmp_path):
+    store = open_store(tmp_path, plans={"scope": SourcePlan(("channel-0", "channel-1"))})
+    one = record(shape=(1, 12, 18), missing_channels=("channel-1",))
+    store.append(one)
+    late = FileRef("late.tif", 5, 5, "aa" * 32)
+    store.attach(replace(one.frame, channels=("channel-1",), files=(late,)))
+    store.close()
+    [row] = next(frame_rows(tmp_path)).to_pylist()
+    assert (row["channels"], row["missing_channels"]) == ("channel-0;channel-1", "")
+    assert row["files"] == f"{one.frame.files[0].path};late.tif"

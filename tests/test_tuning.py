@@ -133,6 +133,7 @@ def stopping_after(steps):
     return tell
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize(("steps", "splits_done"), [(5, 1), (3 * 7, 1), (3 * 7 + 3, 1), (6 * 7 + 9, 2)])
 def test_ctrl_c_keeps_the_best_so_far(steps, splits_done):
     bank = made_up()
@@ -151,6 +152,7 @@ def test_ctrl_c_keeps_the_best_so_far(steps, splits_done):
         assert tuned.planned == len(whole.trials)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_in_a_greedy_search_leaves_the_round_out_that_it_cut_off():
     bank = made_up(dimensions=(4, 4, 4, 4))
     grid = Grid((5,), (20,), (0.3,), reweight=(True,), scaling=("none",))
@@ -161,6 +163,7 @@ def test_ctrl_c_in_a_greedy_search_leaves_the_round_out_that_it_cut_off():
     assert {len(t.encoders) for t in tuned.trials} == {1}
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_before_anything_was_scored_is_no_result():
     bank = made_up()
 

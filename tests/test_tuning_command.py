@@ -159,6 +159,7 @@ def test_cells_set_aside_are_kept_and_never_looked_at(tmp_path, capsys):
     np.testing.assert_array_equal(after.embeddings["e1"], aside.embeddings["e1"])
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_writes_the_best_so_far_and_says_so(blood, capsys, monkeypatch):
     class Pressed(Bar):
         def __call__(self, done, total):

@@ -133,6 +133,38 @@ def test_a_channel_that_comes_while_its_frame_is_on_its_way_is_late_if_that_is_c
     assert lab.fresh[1:] == [("GFP",), ()]
 
 
+@pytest.mark.parametrize(
+    ("state", "revisions"), [("resting", [0]), ("waiting", [0]), ("inside", [0, 1]), ("committed", [0, 1])]
+)
+def test_a_file_released_from_quarantine_while_its_frame_goes_without_it_is_not_forgotten(
+    lab: FeedLab, state: str, revisions: list[int]
+) -> None:
+    shoot(lab, 1)
+    bad = shoot(lab, 1, "GFP")
+    lab.look(3)
+    ticket = lab.feed.peek()
+    assert ticket is not None
+    lab.feed.claim(ticket.files.key)
+    assert lab.feed.without(ticket, f"{PLATE}/{bad.name}")
+    if state != "resting":
+        lab.look()
+    if state in ("inside", "committed"):
+        ticket = lab.feed.peek()
+        assert ticket is not None
+        lab.feed.claim(ticket.files.key)
+    if state == "committed":
+        lab.commit(ticket.files)
+    lab.feed.try_again([f"{PLATE}/{bad.name}"], lab.now)
+    lab.look(4)
+    if state == "inside":
+        lab.commit(ticket.files)
+    lab.work()
+    assert [revision for _, revision, _ in lab.committed] == revisions
+    frame = lab.ledger.frame(ticket.files.key)
+    assert frame is not None
+    assert {Path(ref.path).name for ref in frame.files} == {"A1_01_1_1_Bright Field_001.tif", bad.name}
+
+
 # --- files that change, move and go -------------------------------------------------------------------------------
 
 

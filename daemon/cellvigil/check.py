@@ -7,25 +7,21 @@ second that it measures) and refuses above `limits.max_load`.
 from __future__ import annotations
 
 import difflib
-import fcntl
-import os
-import shutil
 import socket
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
 from cellvigil import config, page, watch
+from cellvigil.check_store import store_findings
 from cellvigil.data import FileStat
 from cellvigil.errors import BadFile, CellvigilError, NotYet
 from cellvigil.pipeline import Embeds
 from cellvigil.service.opening import Bundles, Kitchen, open_bundles, open_kitchen, warnings_of
 from cellvigil.sources.protocol import SourceFormat
 from cellvigil.sources.registry import format_of
-from cellvigil.store.lock import LOCK
 
 _MEASURE_S = 0.4
 _NAMES_SHOWN = 3
@@ -61,7 +57,7 @@ def check(settings: config.Config, *, force: bool = False) -> list[Finding]:
         findings.append(_capacity(settings, kitchen, force=force))
     except CellvigilError as error:
         findings.append(Finding("fail", "encoders", str(error)))
-    findings.append(_store(settings.store.path))
+    findings += (Finding(level, "store", text) for level, text in store_findings(settings.store))
     findings += _door(settings.metrics)
     return findings
 
@@ -140,7 +136,8 @@ def _bundles(settings: config.Config, bundles: Bundles) -> Iterator[Finding]:
     for bundle in bundles.encoders.values():
         yield Finding("ok", "encoder", f"{bundle.name} {bundle.sha256[:12]}, hashes verified")
     for text in warnings_of(settings, bundles):
-        yield Finding("warn", "index", text)
+        about, _, rest = text.partition(": ")
+        yield Finding("warn", "store", rest) if about == "store" else Finding("warn", "index", text)
 
 
 def _device(kitchen: Kitchen, settings: config.Config) -> Finding:
@@ -185,25 +182,6 @@ def seconds_per_cell(encoder: Embeds, batch: int) -> float:
             return float(best)
 
 
-def _store(path: Path) -> Finding:
-    nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    if not os.access(nearest, os.W_OK):
-        return Finding("fail", "store", f"{nearest} cannot be written by this user")
-    if (path / LOCK).exists() and _held(path / LOCK):
-        return Finding("fail", "store", f"another process writes {path}: stop it, or give store.path another folder")
-    free = shutil.disk_usage(nearest).free
-    return Finding("ok", "store", f"{path}, {free / 1e9:.0f} GB free")
-
-
-def _held(lock: Path) -> bool:
-    with lock.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
-
-
 def _door(metrics: config.Metrics) -> Iterator[Finding]:
     """The port, and what guards it."""
     try:
@@ -222,7 +200,8 @@ def _port(metrics: config.Metrics) -> Finding:
         try:
             door.bind((metrics.listen, metrics.port))
         except OSError as error:
-            text = f"cannot listen on {metrics.listen}:{metrics.port}: {error.strerror}; set metrics.port to a free one"
+            text = f"cannot listen on {metrics.listen}:{metrics.port}: {error.strerror}; {page.hint_of(error)}"
             return Finding("fail", "metrics", text)
     scheme = "https" if metrics.tls_cert_file else "http"
-    return Finding("ok", "metrics", f"{scheme}://{metrics.listen}:{metrics.port}/metrics is free")
+    guard = ", a token is asked for" if metrics.token_file else ""
+    return Finding("ok", "metrics", f"{scheme}://{metrics.listen}:{metrics.port}/metrics is free{guard}")

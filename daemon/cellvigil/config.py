@@ -58,7 +58,7 @@ class Channels(_Section):
 
     segment: str = ""  # the channel that is segmented and embedded; "" = the first (or only) one
     required: tuple[str, ...] = ()  # a frame is complete when these are there; `segment` always is one of them
-    optional: tuple[str, ...] = ()  # kept when they come in time, never waited for
+    optional: tuple[str, ...] = ()  # never waited for; one that comes late joins its frame
 
     @property
     def awaited(self) -> tuple[str, ...]:

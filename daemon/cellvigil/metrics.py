@@ -86,7 +86,10 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self.frames = Counter(
-            "cellvigil_frames", "Frames that reached an end, by outcome.", ["source", "outcome"], registry=registry
+            "cellvigil_frames",
+            "Frames (or refused files), by outcome: docs/operations.md.",
+            ["source", "outcome"],
+            registry=registry,
         )
         self.stage = Histogram(
             "cellvigil_stage_duration_seconds", "Time a frame spent in a stage.", ["stage"],
@@ -126,11 +129,14 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self.device_faults = Counter(
-            "cellvigil_device_faults", "Runs of an encoder that failed, by what was done about it.",
+            "cellvigil_device_faults", "Failed runs of an encoder, by what was done: halved, rebuilt, degraded.",
             ["encoder", "action"], registry=registry,
         )  # fmt: skip
         self.paused = Gauge(
-            "cellvigil_paused", "1 while writing waits, e.g. for room on the disk.", ["reason"], registry=registry
+            "cellvigil_paused",
+            "1 while writing waits for room on the disk.",
+            ["reason"],
+            registry=registry,
         )
         self.source_up = Gauge(
             "cellvigil_source_up", "0 while a source's folder is away, or a look at it hangs.", ["source"],
@@ -155,7 +161,7 @@ class StoreMetrics:
             "cellvigil_store_bytes", "Bytes of chunks and journals in the store, by tier.", ["kind"], registry=registry
         )
         self.due = Gauge(
-            "cellvigil_retention_due_bytes", "Bytes to be deleted within store.retention.warn_hours.", ["why"],
+            "cellvigil_retention_due_bytes", "Bytes to be deleted now or within warn_hours.", ["why"],
             registry=registry,
         )  # fmt: skip
         self.warned = Gauge(

@@ -7,6 +7,7 @@ knows nothing of frames.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import hmac
 import ipaddress
@@ -44,6 +45,8 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     # A second daemon on the same port must fail, not share it.
     allow_reuse_port = False
+    # Who comes in a burst is not kept waiting for seconds by the system; one too many is turned away by us.
+    request_queue_size = 2 * _MOST_CLIENTS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -188,6 +191,15 @@ def _is_local(listen: str) -> bool:
         return listen == "localhost"
 
 
+def hint_of(error: OSError) -> str:
+    """What to do where an address cannot be had."""
+    if error.errno == errno.EADDRINUSE:
+        return "end the other service (another Cellvigil?), or set metrics.port to a free one"
+    if error.errno == errno.EACCES:
+        return "set metrics.port to one above 1023"
+    return "set metrics.listen to an address of this machine, or 0.0.0.0 for all of them"
+
+
 @contextlib.contextmanager
 def served(app: WSGIApplication, *, listen: str, port: int, tls: ssl.SSLContext | None = None) -> Iterator[int]:
     """Serve `app` in a thread until the block ends; yields the port (the one taken where 0 was asked).
@@ -200,7 +212,7 @@ def served(app: WSGIApplication, *, listen: str, port: int, tls: ssl.SSLContext 
         raise UsageError(
             f"cannot listen on {listen}:{port}: {error.strerror}",
             where="metrics.port",
-            hint="end the other service, or set metrics.port to a free one",
+            hint=hint_of(error),
         ) from None
     server.tls = tls
     thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)

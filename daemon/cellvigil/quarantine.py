@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cellvigil.data import FileStat
 from cellvigil.errors import REASONS, StoreError, store_failure
 from cellvigil.journal import fold, open_journal, parse
 
@@ -68,6 +69,7 @@ class Quarantine:
         self._entries: dict[tuple[str, str], Entry] = {}
         self._releases = released_beside(path)
         self._read = 0  # bytes of it that were read
+        self._seen = 0  # its size when it was last looked at
         self._journal, found = open_journal(path, self._take)
         self.skipped = len(found.bad)
         self.refresh()
@@ -88,6 +90,19 @@ class Quarantine:
             for written in self._journal.append([line]):
                 self._take(written)
 
+    def taken(self, source: str, files: Iterable[FileStat]) -> None:
+        """Take files off the list that have become (part of) a frame after all: mended since, or no longer alone.
+
+        A version that is newer than the one in the frame stays on it.
+        """
+        with self._lock:
+            known = ((one, self._entries.get((source, one.path))) for one in files)
+            held = [one.path for one, entry in known if entry is not None and entry.mtime_ns <= one.mtime_ns]
+            at = datetime.now(UTC).isoformat()
+            lines = [{"kind": "taken", "source": source, "path": path, "at": at} for path in held]
+            for written in self._journal.append(lines) if lines else ():
+                self._take(written)
+
     def refresh(self) -> tuple[tuple[str, str], ...]:
         """Take off the list what a person released since; returns the source and path of each. One `stat` if nothing.
 
@@ -95,11 +110,10 @@ class Quarantine:
         """
         try:
             size = self._releases.stat().st_size
-            if size == self._read:
+            if size == self._seen:
                 return ()
-            before, self._read = self._read, size  # also if it cannot be read: it is tried again once it has grown
-            if size < before:  # somebody made it anew
-                before = 0
+            self._seen = size  # also if it cannot be read: it is tried again, from where it was, once it has grown
+            before = self._read if self._read <= size else 0  # smaller: somebody made it anew
             with self._releases.open("rb") as file:
                 file.seek(before)
                 data = file.read()
@@ -183,6 +197,8 @@ def _put(entries: dict[tuple[str, str], Entry], line: Mapping[str, Any]) -> None
         values = {name: line[name] for name in Entry.__dataclass_fields__}
         entry = Entry(**{**values, "at": datetime.fromisoformat(line["at"])})
         entries[entry.file] = entry
+    elif line.get("kind") == "taken":
+        entries.pop((line["source"], line["path"]), None)
 
 
 def _release_from(entries: dict[tuple[str, str], Entry], line: Mapping[str, Any]) -> Entry | None:

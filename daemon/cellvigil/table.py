@@ -53,7 +53,8 @@ class _Sheet(Protocol):
 
 
 LeftOut = Callable[[CommittedFrame, str], object]
-"""Told of a frame whose cells' rows are not in the store any more, and why: "dropped" (by retention) or "lost"."""
+"""Told of a frame whose cells' rows are not in the store any more, and why: "dropped" (by retention), "lost",
+or "superseded" (lost, and done again)."""
 
 
 def rows(store: Path, left_out: LeftOut = lambda _frame, _why: None) -> Iterator[Any]:
@@ -80,17 +81,24 @@ def rows(store: Path, left_out: LeftOut = lambda _frame, _why: None) -> Iterator
                 except StoreError:
                     if not (why := _explained(folder, frame)):
                         raise
-                    left_out(frame, why)
+                    later = ledger.revision(frame.key) > frame.revision  # done again meanwhile: nothing is lost
+                    left_out(frame, "superseded" if later and why == "lost" else why)
 
 
 def frame_rows(store: Path) -> Iterator[Any]:
     """Every committed frame, those without cells too, one `pyarrow.RecordBatch` a plate. Raises StoreError."""
     classes = _classes(store)
     for folder in plate_folders(store):
-        ledger = plate_ledger(folder)
-        if frames := [line for line in plate_lines(folder) if line["kind"] == "frame"]:
+        ledger, lacking = Ledger(), {}
+        lines = plate_lines(folder)
+        for line in lines:
+            ledger.add(line)
+            if line["kind"] in ("frame", "attached"):  # a channel that came late is lacking no more
+                lacking[(*line["key"], line["revision"])] = line["missing_channels"]
+        if frames := [line for line in lines if line["kind"] == "frame"]:
             yield pa.RecordBatch.from_pylist(
-                [_frame_row(ledger, line, classes) for line in frames], schema=_frame_schema(classes)
+                [_frame_row(ledger, line, lacking[(*line["key"], line["revision"])], classes) for line in frames],
+                schema=_frame_schema(classes),
             )
 
 
@@ -238,8 +246,9 @@ def _call_values(calls: Mapping[str, Array], called: CalledBy, classes: list[str
     }
 
 
-def _frame_row(ledger: Ledger, line: Line, classes: list[str]) -> dict[str, Any]:
+def _frame_row(ledger: Ledger, line: Line, lacking: list[str], classes: list[str]) -> dict[str, Any]:
     frame = committed_frame(line)
+    frame = ledger.frame(frame.key, frame.revision) or frame  # with the channels that were attached
     _, counts = ledger.calls(frame.key, frame.revision) or ("", {})
     return {
         **_common(ledger, frame),
@@ -247,8 +256,8 @@ def _frame_row(ledger: Ledger, line: Line, classes: list[str]) -> dict[str, Any]
         "edge": frame.edge,
         **{f"cells_{state}": counts.get(state) for state in (*classes, UNKNOWN)},
         **{name: line["quality"][name] for name in (*_QUALITY, "excluded")},
-        "channels": readable(";".join(line["channels"])),
-        "missing_channels": readable(";".join(line["missing_channels"])),
+        "channels": readable(";".join(frame.channels)),
+        "missing_channels": readable(";".join(lacking)),
         "files": readable(";".join(ref.path for ref in frame.files)),
         "committed_at": frame.committed_at,
         "t": frame.t,

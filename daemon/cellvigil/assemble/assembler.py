@@ -143,7 +143,7 @@ class Assembler:
 
     def forget(self, files: FrameFiles) -> None:
         """Let go of a released frame: it is committed, or was lost before it was read."""
-        place = Place(Round(files.key.series, files.folder, files.number), files.key.well, files.key.field)
+        place = _place_of(files)
         if place not in self._again:
             self._released.pop(place, None)
 
@@ -155,6 +155,14 @@ class Assembler:
         wanted = set(paths)
         frames = self._released.values()
         return tuple(files for files in frames if any(item.stat.path in wanted for item in files.slices))
+
+    def leave_out(self, files: FrameFiles, paths: Collection[str]) -> None:
+        """A released frame goes its way without these of its files: should they come again, they are late."""
+        place = _place_of(files)
+        if (released := self._released.get(place)) is not None:
+            slices = tuple(item for item in released.slices if item.stat.path not in paths)
+            missing = self._habits.missing(place.round.series, slices)
+            self._released[place] = replace(released, slices=slices, missing=missing)
 
     def learn(self, series: Series, first: Iterable[Sighting], last: Iterable[Sighting]) -> None:
         """What a series' first and last frame before a restart say of the others: the channel awaited, the depths."""
@@ -279,3 +287,7 @@ class Assembler:
         change = "rewritten" if known is not None else before
         others = (item for item in fresh if item.stat.path != stat.path)
         self._again[place] = (change, slots.in_order((*others, came)))
+
+
+def _place_of(files: FrameFiles) -> Place:
+    return Place(Round(files.key.series, files.folder, files.number), files.key.well, files.key.field)

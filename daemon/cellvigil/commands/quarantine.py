@@ -52,8 +52,8 @@ def _list(args: argparse.Namespace) -> int:
         return 0
     for entry in entries:
         old = "" if entry.config == settings.sha256 else "  (under another configuration: it is tried again anyway)"
-        print(_shown(f"{entry.at:%Y-%m-%d %H:%M:%S}  {entry.reason:16}  {entry.source}/{entry.path}{old}"))
-        print(_shown(f"    {entry.stage}: {entry.message}"))
+        print(_shown(f"{entry.at:%Y-%m-%d %H:%M:%SZ}  {entry.reason:16}  {entry.source}/{entry.path}{old}"))
+        print(_shown(f"    {entry.stage}: {entry.message.replace(f' ({entry.path})', '')}"))
         if args.traceback and entry.traceback:
             print("\n".join(_shown(f"    {line}") for line in entry.traceback.splitlines()))
     counts = Counter(entry.reason for entry in entries)
@@ -66,7 +66,8 @@ def _retry(args: argparse.Namespace) -> int:
     from cellvigil.quarantine import FILE, read_entries, release  # noqa: PLC0415
 
     if not (args.paths or args.all or args.reason):
-        raise UsageError("nothing is named to be tried again", where="retry", hint="give paths, --reason or --all")
+        hint = "give paths, --reason, or --all (with --source: all of that source)"
+        raise UsageError("nothing is named to be tried again", where="retry", hint=hint)
     settings = config.load(args.config)
     path = settings.state_dir / FILE
     entries = _chosen(args, settings, read_entries(path))
@@ -80,7 +81,8 @@ def _retry(args: argparse.Namespace) -> int:
     else:
         for entry in entries:
             print(_shown(f"{entry.source}/{entry.path}"))
-        print(f"{len(entries)} to be tried again")
+        hint = "" if entries else "; `cellvigil quarantine list` shows the paths as they must be given"
+        print(f"{len(entries)} to be tried again{hint}")
     return 0 if entries or not args.paths else 1
 
 

@@ -8,11 +8,17 @@ from pathlib import Path
 
 from cellvigil.commands.shared import Commands, command, print_json
 
+_COLUMNS = """A daemon may be writing meanwhile.
+
+A frame that was done again has rows of each revision: `current` is true for the last one, `counted` for the cells
+that the gauges count."""
+
 
 def add_table(commands: Commands) -> None:
     """The `table` command."""
     what = "write the record as a table: one row a cell (or a frame), as Parquet or CSV"
     parser = command(commands, "table", what, "cellvigil table --store store --out cells.parquet")
+    parser.description = f"{parser.description} {_COLUMNS}"
     parser.add_argument("--store", type=Path, required=True, help="the store's folder (`store.path`)")
     parser.add_argument("--out", type=Path, required=True, help="cells.parquet or cells.csv")
     parser.add_argument("--frames", action="store_true", help="one row a frame: those without cells show, too")
@@ -32,5 +38,6 @@ def _table(args: argparse.Namespace) -> int:
     if out["dropped"]:
         print(f"without the cells of {out['dropped']} frames, deleted by retention; --frames has their counts")
     if out["lost"]:
-        print(f"without the cells of {out['lost']} frames whose rows are damaged; the daemon does them again")
+        hint = "a running daemon does them again from the microscope's folder"
+        print(f"without the cells of {out['lost']} frames whose rows are damaged; {hint}")
     return 0

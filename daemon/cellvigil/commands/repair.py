@@ -65,7 +65,7 @@ def _print(report: Report) -> None:
     if len(report.lost) > _SHOWN:
         print(f"  and {len(report.lost) - _SHOWN} more lost frames (--json names all)")
     if report.needs_source:
-        hint = "the daemon does them again" if report.mended else "run without --check, then the daemon does them again"
-        print(f"lost frames need the microscope's folder: {hint} from there")
+        hint = "start" if report.mended else "stop the daemon, run `cellvigil repair` without --check, then start"
+        print(f"lost frames need the microscope's folder: {hint} the daemon, and it does them again from there")
     else:
         print("whole")

@@ -81,11 +81,12 @@ class Ledger:
             found = [self._committed(frames[row]) for row in rows]
         return sorted(found, key=lambda frame: (frame.t, frame.key, frame.revision))
 
-    def last_commit(self, series: Series) -> datetime | None:
-        """When the last frame of a series was committed; None if it has none. Cheap, unlike `frames`."""
+    def last_commit(self, series: Series, slot: int | None = None) -> datetime | None:
+        """When the last frame of a series, or of one of its slots, was committed; None if it has none. Cheap."""
         with self._lock:
             newest = self._book(series).newest
-            return moment(max(newest.values())) if newest else None
+            found = max(newest.values(), default=None) if slot is None else newest.get(slot)
+            return None if found is None else moment(found)
 
     def calls(self, key: FrameKey, revision: int) -> tuple[str, Mapping[str, int]] | None:
         """The current calls of a committed revision: the index's sha256, and cells a state. None if there are none."""

@@ -33,6 +33,7 @@ class Entries:
         self.bundles: dict[tuple[Series, str], CalledBy] = {}
         self.gone: dict[Series, int] = {}  # deleted plates -> the date (mtime_ns) of the newest of their files
         self.back: set[Series] = set()  # deleted plates that began anew
+        self._anew: dict[int, int] = {}  # number of a deleted plate's series -> files known when it was deleted
         self._early: dict[int, list[Line]] = {}  # what was attached to a row that has no frame line yet
         self._takers: Mapping[str, Callable[[Line], None]] = {
             "frame": self._frame,
@@ -163,7 +164,7 @@ class Entries:
         before = [self.files.ref(one) for one in range(known.first_file, known.first_file + known.files)]
         first = len(self.files)
         for ref in [ref for ref in before if ref.path not in fresh]:  # a frame's files stand one after another
-            self.files.append((ref.path, ref.size, ref.mtime_ns, ref.digest), number, committed)
+            self.files.append((ref.path, ref.size, ref.mtime_ns, ref.digest), number, committed, line["seq"])
         for parts in fresh.values():
             self._note(parts, line, number, known._replace(committed=committed))
         every = tuple(dict.fromkeys((*channels, *line["channels"])))
@@ -183,13 +184,21 @@ class Entries:
             paths = self.last_of[sys.intern(source)] = {}
         path = parts[0]
         known = paths.get(path)
-        kept = self.files.append(parts, number, row.committed)
-        if known is not None:
-            last = self.files[known]
-            if (last.committed, self.frames[last.row].revision) > (row.committed, row.revision):
-                return
-        if not row.lost:
+        kept = self.files.append(parts, number, row.committed, line["seq"])
+        if not (row.lost or self._is_earlier(kept, known)):
             paths[path] = kept
+
+    def _is_earlier(self, kept: int, known: int | None) -> bool:
+        """Whether a file was read before what is known of its path. A journal's own order says so, whatever the clock
+        did; between two plates only the clock can.
+        """
+        if known is None:
+            return False
+        one, last = self.files[kept], self.files[known]
+        series = self.frames[one.row].series
+        if series != self.frames[last.row].series:
+            return one.committed < last.committed
+        return known >= self._anew.get(series, 0) and one.seq < last.seq
 
     def _calls(self, line: Line) -> None:
         book, number, known = self._place(line)
@@ -225,6 +234,7 @@ class Entries:
         series = series_of(line["series"])
         self.gone[series] = max(int(line.get("newest_mtime_ns", _EVER)), self.gone.get(series, 0))
         self.back.discard(series)
+        self._anew[self.series.number(series)] = len(self.files)  # a journal that begins anew numbers from 1
         self.books.pop(series, None)
         self.bundles = {of: entry for of, entry in self.bundles.items() if of[0] != series}
 

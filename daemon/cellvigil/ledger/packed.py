@@ -142,9 +142,10 @@ class Kept(NamedTuple):
     digest: bytes
     row: int  # of the revision that it went into
     committed: int  # microseconds since 1970
+    seq: int  # of the line that tells it
 
 
-_FILE = struct.Struct("<qq32siq")
+_FILE = struct.Struct("<qq32siqi")
 
 
 class Files:
@@ -161,14 +162,14 @@ class Files:
     def __getitem__(self, number: int) -> Kept:
         return Kept._make(_FILE.unpack_from(self._records, number * _FILE.size))
 
-    def append(self, parts: Sequence[Any], row: int, committed: int) -> int:
+    def append(self, parts: Sequence[Any], row: int, committed: int, seq: int) -> int:
         """Add a file of a row, read at that time: path, size, mtime_ns and digest, as a line has it. Its number."""
         path, size, mtime_ns, digest = parts
         number = len(self._paths)
         packed = _packed(digest)
         if not packed:
             self._odd[number] = digest
-        self._records += _FILE.pack(size, mtime_ns, packed, row, committed)
+        self._records += _FILE.pack(size, mtime_ns, packed, row, committed, seq)
         self._paths.append(path)
         return number
 

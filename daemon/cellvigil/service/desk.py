@@ -21,6 +21,7 @@ from cellvigil.ledger import Series
 from cellvigil.metrics import Metrics
 from cellvigil.pipeline import Prepared, Recipe
 from cellvigil.quarantine import Entry, Quarantine
+from cellvigil.service import telling
 from cellvigil.service.attaching import Late
 from cellvigil.service.beginning import Beginnings, First, Measured
 from cellvigil.service.crashes import Working
@@ -180,7 +181,7 @@ class Desk:
         baseline = self._begun[series]
         self._store.set_baseline(series, baseline)
         del self._begun[series]
-        LOGGER.info("series begins", extra={"series": "/".join(series), "baseline": baseline, "from": names})
+        telling.begun(series, baseline, names)
 
     def _book(self, end: _End) -> None:
         """Decide what a frame's end means.
@@ -192,6 +193,7 @@ class Desk:
         ticket, error = end.ticket, end.error
         if error is None:
             feed.done(ticket.files.key)
+            self._debts.write(partial(self._quarantine.taken, end.source, [x.stat for x in ticket.files.slices]))
         elif isinstance(error, BadFile):
             self._put_aside(feed, ticket, error, end.stage)
         elif isinstance(error, NotYet):

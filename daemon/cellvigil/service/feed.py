@@ -127,7 +127,8 @@ class Feed:
         """Files that a person took out of quarantine settle anew; what else their frames had waits for them."""
         for files in self._assembler.reconsider(paths):
             if files.key in self._turns:
-                continue  # it goes without them, or with a newer version
+                self._assembler.leave_out(files, set(paths) - self._turns.paths(files.key))
+                continue
             self._assembler.forget(files)
             for item in files.slices:
                 if item.stat.path not in paths and (sighting := self._known.sight(item.stat.path)) is not None:

@@ -6,6 +6,7 @@ a share that is away: the service starts all the same, since nine other microsco
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Sequence
@@ -42,8 +43,9 @@ def _which_are_there(folders: Sequence[Path]) -> set[Path]:
     found: set[Path] = set()
 
     def ask(folder: Path) -> None:
-        if folder.is_dir():
-            found.add(folder)
+        with contextlib.suppress(OSError):  # EIO, ESTALE: a share that is broken is not there
+            if folder.is_dir():
+                found.add(folder)
 
     threads = [threading.Thread(target=ask, args=(folder,), name=f"folder {folder}", daemon=True) for folder in folders]
     for thread in threads:

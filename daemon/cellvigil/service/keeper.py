@@ -38,8 +38,10 @@ NAME = "keeper"
 """Of its thread."""
 
 _PACE_S = 60.0
+_NAMED = 3  # plates in one line of the log
 _PATIENCE_S = 1.5  # at the end, for the unit that is being deleted
 _ORPHANS_EVERY = timedelta(hours=1)
+_HINT = "to keep it: pin the plate or raise the limit in store.retention, and restart"
 _UNSEEN = timedelta(hours=12)
 """Without a look for so long (the service was off, the clock jumped) warnings begin anew: nobody can have seen them."""
 
@@ -66,6 +68,9 @@ class Keeper:
         self._begun: list[Drop] = []  # journaled, and not deleted yet
         self._orphans_at: datetime | None = None
         self._failure = ""  # why the last look failed
+        for labels in (("plate", retention.AGE), *((tier, why) for tier in TIERS for why in retention.CAUSES)):
+            metrics.dropped.labels(*labels)  # from 0 on: an alert on an increase misses a series that begins at 1
+        self.failures = metrics.failures
         self._one_at_a_time = threading.Lock()
 
     def look(self, now: datetime, going: Callable[[], bool] = lambda: True) -> None:
@@ -142,10 +147,9 @@ class Keeper:
         if path.exists():
             os.utime(path, (now.timestamp(), now.timestamp()))
         for why in fresh:
-            until = utc(now + timedelta(hours=self._rules.warn_hours))
-            LOGGER.warning(
-                "retention will delete", extra={"why": why, "gb": round(pressing[why] / 1e9, 3), "not_before": until}
-            )
+            until = utc((now + timedelta(hours=self._rules.warn_hours)).replace(microsecond=0))
+            told = {"why": why, "gb": round(pressing[why] / 1e9, 3), "not_before": until, "hint": _HINT}
+            LOGGER.warning("retention will delete", extra=told)
         for why in over:
             LOGGER.info("retention needs to delete no more", extra={"why": why})
         for why in retention.CAUSES:
@@ -173,19 +177,23 @@ class Keeper:
         for series in plan.plates:
             if not going():
                 return
-            self._store.leave(series)
+            if not self._store.leave(series, planned=now):
+                continue
             self._metrics.dropped.labels("plate", retention.AGE).inc()
             LOGGER.warning("plate deleted", extra={"plate": "/".join(series), "days": self._rules.counts_days})
         done: Counter[str] = Counter()
+        plates: set[str] = set()
         freed = 0
         for some in drop(self._store, plan.drops, self._begun, now=now, going=going):
             for one in some:
                 done[one.why] += 1
+                plates.add("/".join(one.series))
                 freed += one.bytes
                 for tier in one.tiers:
                     self._metrics.dropped.labels(tier, one.why).inc()
         if done:
-            LOGGER.info("retention deleted", extra={"units": dict(done), "gb": round(freed / 1e9, 3)})
+            units = ", ".join(f"{count} by {why}" for why, count in done.items())
+            LOGGER.info("retention deleted", extra={"units": units, "gb": round(freed / 1e9, 3), "of": _named(plates)})
 
     def _show(self, situation: Situation) -> None:
         for tier in TIERS:
@@ -209,10 +217,14 @@ def kept(
 
     def run() -> None:
         while not stop.is_set():
-            keeper.look(datetime.now(UTC), lambda: not (stop.is_set() or stopping.is_set()))
+            try:
+                keeper.look(datetime.now(UTC), lambda: not (stop.is_set() or stopping.is_set()))
+            except Exception:  # noqa: BLE001 - nobody waits for this thread: it is told, and retention goes on
+                keeper.failures.inc()
+                LOGGER.error("retention failed", exc_info=True)
             stop.wait(_PACE_S)
 
-    thread = threading.Thread(target=run, name=NAME)
+    thread = threading.Thread(target=run, name=NAME, daemon=True)  # one that hangs must not keep the process
     thread.start()
     try:
         yield keeper
@@ -228,6 +240,11 @@ def _date_of(path: Path) -> datetime | None:
         return datetime.fromtimestamp(path.stat().st_mtime, UTC)
     except FileNotFoundError:
         return None
+
+
+def _named(plates: set[str]) -> str:
+    first = ", ".join(sorted(plates)[:_NAMED])
+    return first if len(plates) <= _NAMED else f"{first} and {len(plates) - _NAMED} more"
 
 
 def _weight(units: Sequence[Unit], tier: str) -> int:

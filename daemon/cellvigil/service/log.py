@@ -29,7 +29,7 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and a traceback below it where there is one."""
-        pairs = "".join(f" {key}={value}" for key, value in _extra(record).items())
+        pairs = "".join(f" {key}={value}" for key, value in _extra(record).items() if value != "")
         line = _one_line(f"{_utc(record)} {record.levelname.lower():7} {record.getMessage()}{pairs}")
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 

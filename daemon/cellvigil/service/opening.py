@@ -19,7 +19,7 @@ from cellvigil.errors import BundleError, UsageError
 from cellvigil.metrics import Metrics
 from cellvigil.neighbours import open_search
 from cellvigil.pipeline import Recipe
-from cellvigil.service.lasting import DEGRADED, HALVED, Lasting
+from cellvigil.service.lasting import DEGRADED, HALVED, REBUILT, Lasting
 from cellvigil.service.pause import Wait
 
 
@@ -165,6 +165,9 @@ def open_told_kitchen(settings: config.Config, bundles: Bundles, metrics: Metric
         shown.update(now)
 
     kitchen = open_kitchen(settings, bundles, told=told, wait=wait)
+    for name in kitchen.encoders:
+        for action in (HALVED, REBUILT, DEGRADED):
+            metrics.device_faults.labels(name, action)  # from 0 on: an alert on an increase misses one that begins at 1
     show()
     return kitchen
 

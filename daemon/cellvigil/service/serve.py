@@ -7,6 +7,7 @@ are committed, the store shows them and is given up, the door closes.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -137,6 +138,8 @@ def _house(settings: config.Config, stopping: Stopping, supervisor: Supervisor, 
         metrics.watch_wells(lambda: gauges.wells(store.ledger, settings, datetime.now(UTC)))
         feeds = []
         for source in settings.sources:
+            for outcome in _OUTCOMES:
+                metrics.frames.labels(source.name, outcome)  # from 0 on: else the first one is no increase
             feeds.append(Feed(source, format_of(source, settings.limits), store.ledger, quarantine))
             if (last := _last_commit(store, source.name)) is not None:
                 metrics.last_frame.labels(source.name).set(last.timestamp())
@@ -203,7 +206,10 @@ def _last_commit(store: Store, source: str) -> datetime | None:
 
 
 def _free_bytes(settings: config.Config) -> float:
-    figures = os.statvfs(settings.store.path)
+    try:
+        figures = os.statvfs(settings.store.path)
+    except OSError:
+        return math.nan  # a disk that fails must not cost a scrape the other figures
     return float(figures.f_bavail * figures.f_frsize)
 
 

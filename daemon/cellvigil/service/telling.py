@@ -8,7 +8,7 @@ from datetime import datetime
 
 import numpy as np
 
-from cellvigil.data import Frame, Record
+from cellvigil.data import Baseline, Frame, Record
 from cellvigil.metrics import Metrics
 from cellvigil.service.log import LOGGER
 
@@ -29,6 +29,13 @@ def committed(metrics: Metrics, record: Record, *, store_seconds: float, first_s
         "frame committed",
         extra={"frame": str(record.frame.key), "cells": len(record.cells), "excluded": record.quality.excluded},
     )
+
+
+def begun(series: Sequence[str], baseline: Baseline, names: str) -> None:
+    """A series' intensity range and usual sharpness are fixed."""
+    low, high = baseline.intensity
+    figures = {"intensity": f"{low:.5g}..{high:.5g}", "focus": f"{baseline.focus:.4g}", "from": names}
+    LOGGER.info("series begins", extra={"series": "/".join(series), **figures})
 
 
 def attached(metrics: Metrics, frame: Frame) -> None:

@@ -41,6 +41,11 @@ class Turns:
     def __contains__(self, key: FrameKey) -> bool:
         return key in self._waiting or key in self._inside or any(t.files.key == key for _, t in self._resting)
 
+    def paths(self, key: FrameKey) -> set[str]:
+        """The files with which a frame waits, rests or is on its way, in whatever version."""
+        tickets = [self._waiting.get(key), self._inside.get(key), *(t for _, t in self._resting if t.files.key == key)]
+        return {item.stat.path for ticket in tickets if ticket is not None for item in ticket.files.slices}
+
     def queue(self, tickets: Iterable[Ticket]) -> None:
         """Let frames wait; a newer version takes the place of one that waits or rests."""
         fresh = {ticket.files.key: ticket for ticket in tickets}

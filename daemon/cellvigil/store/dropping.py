@@ -41,9 +41,18 @@ def drop(
         waiting = list(mine)
         while waiting and going():
             some, waiting = waiting[:_TOGETHER], waiting[_TOGETHER:]
-            store.journal_lines(series, [_line(one, now) for one in some])
+            with store.alone():
+                some = [one for one in some if not _has_grown(store, one, now)]
+                if some:
+                    store.journal_lines(series, [_line(one, now) for one in some])
             begun.extend(some)
             yield _deleted(store, begun, going)
+
+
+def _has_grown(store: Store, one: Drop, planned: datetime) -> bool:
+    """Whether a frame came to a unit since its going was planned: then it is young again."""
+    last = store.ledger.last_commit(one.series, one.t)
+    return last is None or last > planned
 
 
 def _deleted(store: Store, begun: list[Drop], going: Callable[[], bool]) -> list[Drop]:

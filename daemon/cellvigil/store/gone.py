@@ -48,17 +48,24 @@ def gone_series(store: Path, take: Callable[[Line], object] = lambda _: None) ->
 
 
 def leave(store: Path, series: Series, *, newest_mtime_ns: int, committed_at: str) -> Line:
-    """Journal that a plate is gone and put its folder out of sight; returns the line. The caller holds the lock.
+    """Journal that a plate is gone; returns the line. The caller holds the lock, and then calls `hide`.
 
-    `remove_hidden` does the rest. Raises StoreError: call it again, or let the next opening finish it.
+    Raises StoreError: call it again.
     """
-    line = _journal(store, "gone", series, newest_mtime_ns=newest_mtime_ns, committed_at=committed_at)
+    return _journal(store, "gone", series, newest_mtime_ns=newest_mtime_ns, committed_at=committed_at)
+
+
+def hide(store: Path, series: Series) -> None:
+    """Put the folder of a plate that is gone out of sight; `remove_hidden` does the rest. The caller holds the lock.
+
+    Raises StoreError: the next opening, or the plate's return, does it then.
+    """
     _hide(store, folder_of(store, series))
-    return line
 
 
 def come_back(store: Path, series: Series, *, committed_at: str) -> Line:
     """Journal that a deleted plate begins anew; returns the line. The caller holds the lock. Raises StoreError."""
+    hide(store, series)  # what an error left of the old one
     return _journal(store, "returned", series, committed_at=committed_at)
 
 

@@ -22,7 +22,7 @@ from cellvigil.store.gone import come_back, folder_of
 from cellvigil.store.layout import Geometry
 from cellvigil.store.place import Place, begin
 from cellvigil.store.plate import Table, geometry_line
-from cellvigil.store.recover import FORMAT
+from cellvigil.store.recover import FORMAT, JOURNAL
 
 
 class Conflict(StoreError):
@@ -82,6 +82,12 @@ class Holdings:
         if self.ledger.is_gone(series):
             self.ledger.add(come_back(self.path, series, committed_at=lines.utc(self.rules.now())))
         if (place := self.places.get(folder)) is None:
+            if (folder / JOURNAL).exists():  # one that opening passed over: see `recover.own_folders`
+                what, hint = (
+                    f"another plate's journal and {series} have one folder",
+                    "move that folder out of the store",
+                )
+                raise Conflict(what, where=folder, hint=hint)
             place = self.places[folder] = begin(self.path, folder)
         self.take(place, place.journal.append([{"kind": "plate", "format": FORMAT, "series": list(series)}]))
         return place

@@ -75,7 +75,9 @@ def _refusal(error: OSError, descriptor: int, store: Path) -> StoreError:
         words = os.pread(descriptor, 100, 0).decode("ascii", "replace").split()
         holder = words[0] if words and words[0].isdecimal() else "unknown"
         return StoreError(
-            f"another process (pid {holder}) writes this store", where=store, hint="stop it, or give another path"
+            f"another process (pid {holder}) writes this store",
+            where=store,
+            hint="stop it first, or use another folder",
         )
     if error.errno in _NO_LOCKS:
         return StoreError(

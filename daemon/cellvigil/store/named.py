@@ -45,6 +45,8 @@ class Named:
             tables = (FEATURES_TABLE, *line["tables"]) if line["n_cells"] else ()
             self._slots.setdefault(line["path"], {}).setdefault(tables, []).append(line["t"])
             self._last.append((line["committed_at"], line["path"], line["t"], False))
+            for slots in self._called.get(line["path"], {}).values():
+                slots.discard(line["t"])  # of a frame whose own line went bad, and that was done again
         elif kind == "calls":
             self._called.setdefault(line["path"], {}).setdefault(line["table"], set()).add(line["t"])
         elif kind == "attached":

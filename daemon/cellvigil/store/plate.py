@@ -71,6 +71,8 @@ class Plate:
     def apply(self, line: Mapping[str, Any]) -> None:
         """Fold one journal line in."""
         kind = line.get("kind", "")
+        if "t" in line:  # also of a frame whose own line went bad: what was said of its slot must meet no other frame
+            self._free = max(self._free, int(line["t"]) + 1)
         if not any(self.series) and (parts := line.get("series") or line.get("key")):
             self.series = (parts[0], parts[1], parts[2])
         if kind == "frame":
@@ -191,7 +193,6 @@ class Plate:
         if self.slots.get(begun) != slot or self._rounds.get(slot) != begun:
             self.slots[begun] = slot
             self._rounds[slot] = begun
-            self._free = max(self._free, slot + 1)
             self._begun = max(self._begun, begun[0])
         if slot not in one.committed:
             one.committed.add(slot)

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cellvigil.errors import StoreError, store_failure
-from cellvigil.journal import Journal, Line, open_journal
+from cellvigil.journal import Journal, Line, open_journal, parse
+from cellvigil.ledger import Series
 from cellvigil.store.derived import damaged, make_anew
 from cellvigil.store.documents import mend_documents
+from cellvigil.store.gone import folder_of
 from cellvigil.store.named import Named
 from cellvigil.store.plate import Plate
 from cellvigil.store.sweep import free_name, sweep
@@ -38,6 +40,7 @@ class Recovery:
     derived: int = 0  # reduced levels made anew
     dropped: int = 0  # chunks that retention had dropped and a crash kept, removed
     missing: int = 0  # chunks that the journal names and that are gone or damaged: `cellvigil repair` deals with them
+    strange: bool = False  # a copied or renamed plate: its journal belongs to another folder; passed over
     doubled: int = 0  # frame lines that name one field's slot twice: no crash does that
 
     @property
@@ -57,8 +60,44 @@ class Opened:
 
 
 def plate_folders(store: Path) -> list[Path]:
-    """Every plate's folder in a store: <source>/<experiment>/<plate>.zarr with a journal in it."""
+    """Every plate's folder in a store: <source>/<experiment>/<plate>.zarr with a journal in it.
+
+    Of a plate that somebody copied inside the store only one is given, so that no cell is counted twice: the one in its
+    own place, or the first. Raises StoreError if a journal cannot be read.
+    """
+    chosen: dict[Series | Path, Path] = {}
+    for folder in _begun(store):
+        series = _series_of(folder)
+        if series is None:
+            chosen[folder] = folder
+        elif series not in chosen or folder == folder_of(store, series):
+            chosen[series] = folder
+    return sorted(chosen.values())
+
+
+def own_folders(store: Path) -> tuple[list[Path], list[Path]]:
+    """(every plate's folder in its own place, those that somebody copied or renamed): only the first are written."""
+    whose = {folder: _series_of(folder) for folder in _begun(store)}
+    strange = [folder for folder, series in whose.items() if series and folder != folder_of(store, series)]
+    return [folder for folder in whose if folder not in strange], strange
+
+
+def _begun(store: Path) -> list[Path]:
     return sorted(path.parent for path in store.glob(f"[!.]*/[!.]*/[!.]*.zarr/{JOURNAL}"))
+
+
+def _series_of(folder: Path) -> Series | None:
+    """Whose plate it is, as the first good line of its journal says; None if there is none."""
+    path = folder / JOURNAL
+    try:
+        with path.open("rb") as file:
+            lines = (line for row in file if (line := parse(row[:-1])) is not None)
+            parts = next((parts for line in lines if (parts := line.get("series") or line.get("key"))), None)
+    except FileNotFoundError:
+        return None  # retention deleted it just now
+    except OSError as error:
+        raise StoreError(f"the journal cannot be read: {error.strerror}", where=path) from error
+    return None if parts is None else (parts[0], parts[1], parts[2])
 
 
 def recover(store: Path, folder: Path, take: Callable[[Line], object], *, settled: bool = False) -> Opened:

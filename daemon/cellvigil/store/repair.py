@@ -24,7 +24,7 @@ from cellvigil.store.commit import replace_file
 from cellvigil.store.encode import reduced_image, reduced_labels
 from cellvigil.store.gone import gone_series, hidden, remove_hidden
 from cellvigil.store.lines import utc
-from cellvigil.store.recover import ORPHANS, plate_folders
+from cellvigil.store.recover import ORPHANS, own_folders, plate_folders
 from cellvigil.store.strays import documents_missing, strays
 from cellvigil.store.sweep import free_name
 from cellvigil.store.verify import Census, Faulty, check_frame, take_census
@@ -116,13 +116,13 @@ def repair(store: Path) -> Report:
                 leftovers=report.leftovers + one.temporaries + one.dropped,
                 cut_bytes=report.cut_bytes + one.cut_bytes,
             )
-        for folder in plate_folders(store):
+        for folder in own_folders(store)[0]:
             census = take_census(folder)
             start = time.monotonic()
             faults = list(_faults(census))
             report = _with_plate(report, census, faults, time.monotonic() - start)
             _mourn(opened, census, faults)
-            report = replace(report, derived=report.derived + sum(_remade(census, one) for one in faults))
+            report = replace(report, derived=report.derived + sum(_remade(store, census, one) for one in faults))
     finally:
         opened.close()
     return _with_orphans(report, store)
@@ -176,7 +176,7 @@ def _place(frame: CommittedFrame) -> tuple[FrameKey, int]:
 
 
 def _told(one: Faulty) -> str:
-    return "; ".join(f"{array}: {why}" for array, why in one.lost.items())
+    return "; ".join(f"array {array}: {why}" for array, why in one.lost.items())
 
 
 def _mourn(store: Store, census: Census, faults: Sequence[Faulty]) -> None:
@@ -213,15 +213,16 @@ def _set_aside(store: Path, chunk: Path) -> None:
         raise store_failure("a damaged chunk cannot be moved aside", error, where=chunk) from error
 
 
-def _remade(census: Census, one: Faulty) -> int:
-    """Make the reduced levels of a frame anew; how many. One whose full level is lost is left to the next revision."""
+def _remade(store: Path, census: Census, one: Faulty) -> int:
+    """Make the reduced levels of a frame anew; how many. One whose full level is lost, now or earlier, goes with it."""
     made = 0
     for array in one.derived:
         full, make = ("0", reduced_image) if array == "1" else ("labels/cells/0", reduced_labels)
-        if full in one.lost:
-            continue
         try:
             data = make(census.path(one.frame, full).read_bytes(), census.plate.known_geometry)
+        except FileNotFoundError:
+            _set_aside(store, census.path(one.frame, array))
+            continue
         except OSError as error:
             raise StoreError(f"a chunk cannot be read: {error.strerror}", where=census.path(one.frame, full)) from error
         replace_file(census.path(one.frame, array), data)

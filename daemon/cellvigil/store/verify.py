@@ -71,6 +71,8 @@ def take_census(folder: Path) -> Census:
     def take(line: Line) -> None:
         plate.apply(line)
         ledger.add(line)
+        if line.get("kind") == "frame":
+            called.pop((line["path"], int(line["t"])), None)  # of a frame whose own line went bad: it was done again
         if line.get("kind") == "calls":
             called.setdefault((line["path"], int(line["t"])), set()).add(line["table"])
         if line.get("sums"):

@@ -27,7 +27,7 @@ from cellvigil.store.holdings import Conflict, Holdings, Rules
 from cellvigil.store.lock import StoreLock
 from cellvigil.store.place import Place, list_fields
 from cellvigil.store.publish import grow
-from cellvigil.store.recover import Opened, Recovery, plate_folders, recover
+from cellvigil.store.recover import Opened, Recovery, own_folders, recover
 
 __all__ = ["Committed", "Filing", "SourcePlan", "Store", "open_store"]
 
@@ -57,9 +57,12 @@ def open_store(
     try:
         ledger = Ledger()
         gone.finish_gone(path, ledger.add)
+        own, strange = own_folders(path)
         with _nothing_collected():
-            opened = [recover(path, one, ledger.add, settled=lock.settled) for one in plate_folders(path)]
-        return Store(path, lock, ledger, opened, Rules(now, embeddings, plans or {}, min_free_mb))
+            opened = [recover(path, one, ledger.add, settled=lock.settled) for one in own]
+        store = Store(path, lock, ledger, opened, Rules(now, embeddings, plans or {}, min_free_mb))
+        store.recovered += tuple(Recovery(folder, strange=True) for folder in strange)
+        return store
     except BaseException:
         lock.release()
         raise
@@ -196,15 +199,29 @@ class Store:
             place = self._held.known(series)
             return [] if place is None else [place.folder / name for name in place.plate.chunk_names(slot, tiers)]
 
-    def leave(self, series: Series) -> None:
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nothing else is written while the block runs: what it asks of the ledger still holds when it writes."""
+        with self._open():
+            yield
+
+    def leave(self, series: Series, *, planned: datetime | None = None) -> bool:
         """Give a whole plate up: journal that it is gone, and put its folder out of sight (`gone.remove_hidden` deletes
-        it). Its files count as done; newer ones of the series begin it anew. Raises StoreError: call it again.
+        it). Its files count as done; newer ones of the series begin it anew. False if a frame of it was committed
+        since `planned`: then all of it stays. Raises StoreError.
         """
+        last = self.ledger.last_commit(series)
         newest = gone.newest_file(self.ledger, series)  # a second for 55,000 frames: no commit waits for it
         with self._open():
-            line = gone.leave(self.path, series, newest_mtime_ns=newest, committed_at=lines.utc(self._rules.now()))
+            if self.ledger.last_commit(series) != last or (last and planned and last > planned):
+                return False
+            # From the line on the plate is gone: what comes to it begins it anew, though its folder cannot be hidden.
+            self.ledger.add(
+                gone.leave(self.path, series, newest_mtime_ns=newest, committed_at=lines.utc(self._rules.now()))
+            )
             self._held.places.pop(gone.folder_of(self.path, series), None)
-            self.ledger.add(line)
+            gone.hide(self.path, series)
+        return True
 
     def publish(self, series: Series, *, overdue: int = -1) -> int:
         """Show every finished round to readers: all arrays of the plate grow together. Returns T, the slots shown.
