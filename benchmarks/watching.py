@@ -156,7 +156,7 @@ def burst(root: Path, files: int) -> dict[str, Any]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("known", "burst"))
+    parser.add_argument("what", nargs="?", default="known", choices=("known", "burst"))
     parser.add_argument("--files", type=int)
     parser.add_argument("--folders", type=int, default=10)
     parser.add_argument("--new", type=int, default=200)

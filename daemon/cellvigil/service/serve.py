@@ -127,7 +127,8 @@ def _house(settings: config.Config, stopping: Stopping, supervisor: Supervisor, 
     )
     try:
         for recovery in store.recovered:
-            LOGGER.warning("a plate was mended", extra={"what": recovery})
+            done = "a copied or renamed plate is passed over" if recovery.strange else "a plate was mended"
+            LOGGER.warning(done, extra={"what": recovery})
         check_folders(settings.sources, store.ledger, patient=patient)
         quarantine = Quarantine(settings.state_dir / _QUEUE, config=settings.sha256)
         if quarantine.skipped:
