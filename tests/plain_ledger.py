@@ -262,7 +262,7 @@ class PlainLedger:
         key, revision = key_of(line["key"]), int(line["revision"])
         at = datetime.fromisoformat(line["committed_at"])
         frame = self._revisions(key).get(revision)
-        if frame is None:
+        if frame is None or frame.t != int(line["t"]):
             return
         if set(line["channels"]) <= set(frame.channels):
             return  # told a second time

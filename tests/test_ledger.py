@@ -469,3 +469,15 @@ def test_one_thread_adds_while_others_ask():
         thread.join()
     assert wrong == []
     assert len(ledger.frames(SERIES)) == 3000
+
+
+def test_what_was_attached_to_a_frame_whose_line_went_bad_is_not_the_next_ones():
+    late = {"seq": 2, "kind": "attached", "key": [*SERIES, "A1", "1", 0], "revision": 0, "t": 1, "path": "A/1/1"}
+    late |= {"channels": ["GFP"], "missing_channels": [], "files": [["late.tif", 1, 2, "e"]], "committed_at": at(2)}
+    late |= {"bytes": {"pixels": 70}}
+    for lines in ([late, frame_line(3)], [frame_line(3), late]):
+        ledger = ledger_of(lines)
+        [frame] = ledger.frames(SERIES)
+        assert (frame.t, frame.channels) == (3, ())
+        assert not ledger.is_done("scope", "late.tif", 1, 2)  # it is still to be attached
+        assert [unit.t for unit in ledger.units(SERIES)] == [3]

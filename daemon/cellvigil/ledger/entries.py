@@ -156,6 +156,8 @@ class Entries:
         if known.t == NONE:
             self._early.setdefault(number, []).append(line)
             return
+        if int(line["t"]) != known.t:
+            return  # of the slot whose frame line went bad: the frame was done again, without it, in another
         channels = self.frames.lists[known.channels]
         if set(line["channels"]) <= set(channels):  # told a second time
             return
