@@ -81,7 +81,8 @@ class Bare:
             chunks = encode.frame_chunks(self.folder, field, slot, one, self.plate.known_geometry)
             chunks += [encode.table_chunk(self.folder, field, slot, table.name, block) for table, block in rows]
             tables = [table for table, _ in rows]
-            line = lines.frame_line(one, field, slot, setting=0, tables=tables, chunks=chunks, committed_at=START)
+            count_of = {"setting": 0, "channels": len(self.plate.known_geometry.channels)}
+            line = lines.frame_line(one, field, slot, **count_of, tables=tables, chunks=chunks, committed_at=START)
             log.append(seal(line))
             for chunk in chunks:
                 write_file(chunk.path, chunk.data, durable=not chunk.derived)
@@ -146,6 +147,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--dir", type=Path, default=None)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--smoke", action="store_true", help="only see that it runs: a missed target is no failure")
     for name in ("fill", "fields", "group"):  # for the run under strace
         parser.add_argument(f"--{name}", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -167,7 +169,8 @@ def main() -> int:
             figures |= {f"{kind}_ms": ours * 1e3, f"{kind}_bare_ms": bare * 1e3, f"{kind}_ratio": ours / bare}
             shutil.rmtree(folder / kind)
     print(json.dumps(figures) if options.json else "\n".join(f"{name}: {value:.2f}" for name, value in figures.items()))
-    return int(figures.get("fsyncs_single", 0) > MOST_FSYNCS or figures["single_ratio"] > MOST_RATIO)
+    missed = figures.get("fsyncs_single", 0) > MOST_FSYNCS or figures["single_ratio"] > MOST_RATIO
+    return int(missed and not options.smoke)
 
 
 if __name__ == "__main__":
