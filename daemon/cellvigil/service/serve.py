@@ -119,33 +119,13 @@ def _house(settings: config.Config, stopping: Stopping, supervisor: Supervisor, 
     kitchen = open_told_kitchen(settings, bundles, metrics, wait=stopping.wait)
     LOGGER.info("encoders loaded", extra={"device": kitchen.provider, "note": kitchen.device_note or "-"})
     left: list[str] = []
-    store = open_store(
-        settings.store.path,
-        embeddings=settings.store.embeddings,
-        plans=_plans(settings),
-        min_free_mb=settings.store.min_free_mb,
-    )
+    store = _open_store(settings)
     try:
-        for recovery in store.recovered:
-            done = "a copied or renamed plate is passed over" if recovery.strange else "a plate was mended"
-            LOGGER.warning(done, extra={"what": recovery})
         check_folders(settings.sources, store.ledger, patient=patient)
-        quarantine = Quarantine(settings.state_dir / _QUEUE, config=settings.sha256)
-        if quarantine.skipped:
-            LOGGER.warning("quarantine list: bad lines skipped", extra={"lines": quarantine.skipped})
-        with contextlib.suppress(StoreFull):  # it is judged again when there is room
-            crashes.judge(settings.state_dir, quarantine, datetime.now(UTC))
+        quarantine = _open_quarantine(settings)
         metrics.store_free.set_function(lambda: _free_bytes(settings))
         metrics.watch_wells(lambda: gauges.wells(store.ledger, settings, datetime.now(UTC)))
-        feeds = []
-        for source in settings.sources:
-            for outcome in _OUTCOMES:
-                metrics.frames.labels(source.name, outcome)  # from 0 on: else the first one is no increase
-            feeds.append(Feed(source, format_of(source, settings.limits), store.ledger, quarantine))
-            if (last := _last_commit(store, source.name)) is not None:
-                metrics.last_frame.labels(source.name).set(last.timestamp())
-            if source.interval_s is not None:
-                metrics.interval.labels(source.name).set(source.interval_s)
+        feeds = tuple(_feed(source, settings, store, quarantine, metrics) for source in settings.sources)
         pause = Pause(metrics.paused)
 
         def status() -> str:
@@ -164,7 +144,7 @@ def _house(settings: config.Config, stopping: Stopping, supervisor: Supervisor, 
                 store,
                 quarantine,
                 metrics,
-                tuple(feeds),
+                feeds,
                 kept_by,
                 pause,
                 pulse,
@@ -176,6 +156,41 @@ def _house(settings: config.Config, stopping: Stopping, supervisor: Supervisor, 
         for encoder in kitchen.encoders.values():
             encoder.close()
         _close(store, left)
+
+
+def _open_store(settings: config.Config) -> Store:
+    store = open_store(
+        settings.store.path,
+        embeddings=settings.store.embeddings,
+        plans=_plans(settings),
+        min_free_mb=settings.store.min_free_mb,
+    )
+    for recovery in store.recovered:
+        done = "a copied or renamed plate is passed over" if recovery.strange else "a plate was mended"
+        LOGGER.warning(done, extra={"what": recovery})
+    return store
+
+
+def _open_quarantine(settings: config.Config) -> Quarantine:
+    quarantine = Quarantine(settings.state_dir / _QUEUE, config=settings.sha256)
+    if quarantine.skipped:
+        LOGGER.warning("quarantine list: bad lines skipped", extra={"lines": quarantine.skipped})
+    with contextlib.suppress(StoreFull):  # it is judged again when there is room
+        crashes.judge(settings.state_dir, quarantine, datetime.now(UTC))
+    return quarantine
+
+
+def _feed(
+    source: config.Source, settings: config.Config, store: Store, quarantine: Quarantine, metrics: Metrics
+) -> Feed:
+    """A source's feed, and its metrics as they stand before anything comes."""
+    for outcome in _OUTCOMES:
+        metrics.frames.labels(source.name, outcome)  # from 0 on: else the first one is no increase
+    if (last := _last_commit(store, source.name)) is not None:
+        metrics.last_frame.labels(source.name).set(last.timestamp())
+    if source.interval_s is not None:
+        metrics.interval.labels(source.name).set(source.interval_s)
+    return Feed(source, format_of(source, settings.limits), store.ledger, quarantine)
 
 
 def _close(store: Store, left: list[str]) -> None:
