@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cellvigil.data import Record
@@ -101,6 +101,7 @@ any_records = st.one_of(good_records, st.sampled_from(["geometry", "rows", "no n
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(groups=st.lists(st.lists(any_records, max_size=6), min_size=1, max_size=3))
+@example(groups=[[small()], [small(revision=1), small(field="ROI2")]])  # a known field beside a new one
 def test_a_group_leaves_the_store_that_its_frames_leave_one_by_one(memory, groups):
     count = len(list(memory.iterdir()))
     together, alone = memory / f"{count}-together", memory / f"{count}-alone"

@@ -68,7 +68,8 @@ class _Seats:
 
     def keep(self, key: FrameKey, revision: int, one: Field, slot: int) -> None:
         """Give a frame what `slot` and `field` said."""
-        self.fields.setdefault((key.well, key.field), one)
+        if (key.well, key.field) not in self.plate.fields:
+            self.fields.setdefault((key.well, key.field), one)
         if slot != self.plate.slots.get((key.timepoint, revision)):
             self.slots.setdefault((key.timepoint, revision), slot)
 
