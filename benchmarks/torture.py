@@ -52,7 +52,7 @@ def _soak(options: argparse.Namespace, root: Path, parts: Parts) -> dict[str, An
 
 
 def _syscalls(options: argparse.Namespace, root: Path, parts: Parts) -> dict[str, Any]:
-    return fail_every_call(root / "syscalls", parts, sample=options.sample, limits=options.limits, seed=options.seed,
+    return fail_every_call(root / "syscalls", parts, sample=options.sample, once=options.once, limits=options.limits, seed=options.seed,
                            report=_say)  # fmt: skip
 
 
@@ -118,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     calls = torture(
         "syscalls", _syscalls, "every system call that writes made to fail in turn (needs strace)", strace_refused
     )
+    calls.add_argument("--once", action="store_true", help="each call fails once, with one error after the other")
     calls.add_argument("--sample", type=int, help="only so many of the faults, chosen at random")
     calls.add_argument("--limits", type=int, default=40, help="runs with short writes")
     full = torture("full", _full, "a full file system, filled and freed (needs to mount)", mount_refused)

@@ -79,12 +79,17 @@ def faults_of(counts: dict[str, Counter[str]]) -> Iterator[Fault]:
 
 
 def fail_every_call(
-    root: Path, parts: Parts, *, sample: int | None, limits: int, seed: int, report: Any = None
+    root: Path, parts: Parts, *, sample: int | None, once: bool, limits: int, seed: int, report: Any = None
 ) -> dict[str, Any]:
-    """Each fault (or `sample` of them), then `limits` short writes by a limit on a file's size."""
+    """Each fault (or `sample` of them), then `limits` short writes by a limit on a file's size.
+
+    `once`: each call fails once, with one error after the other, instead of once with each.
+    """
     chance = random.Random(seed)
     counts = counted(root, parts)
     faults = list(faults_of(counts))
+    if once:
+        faults = [one for one in faults if one.error == ERRORS[(one.number + seed) % len(ERRORS)]]
     chosen = faults if sample is None else sorted(chance.sample(faults, min(sample, len(faults))), key=str)
     troubles: list[str] = []
     ends: Counter[str] = Counter()
