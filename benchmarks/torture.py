@@ -52,8 +52,8 @@ def _soak(options: argparse.Namespace, root: Path, parts: Parts) -> dict[str, An
 
 
 def _syscalls(options: argparse.Namespace, root: Path, parts: Parts) -> dict[str, Any]:
-    return fail_every_call(root / "syscalls", parts, sample=options.sample, once=options.once, limits=options.limits, seed=options.seed,
-                           report=_say)  # fmt: skip
+    return fail_every_call(root / "syscalls", parts, sample=options.sample, once=options.once, limits=options.limits,
+                           seed=options.seed, report=_say)  # fmt: skip
 
 
 def _full(options: argparse.Namespace, root: Path, parts: Parts) -> dict[str, Any]:
