@@ -31,9 +31,9 @@ import numpy as np
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("daemon", "tests")]
 
 from cellvigil.data import Record  # noqa: E402 - found through the path set above
-from cellvigil.journal import Line, read, seal  # noqa: E402
+from cellvigil.journal import Line, fsync_path, read, seal  # noqa: E402
 from cellvigil.store import encode, lines  # noqa: E402
-from cellvigil.store.commit import fsync_path, write_file  # noqa: E402
+from cellvigil.store.commit import write_file  # noqa: E402
 from cellvigil.store.plate import Plate  # noqa: E402
 from cellvigil.store.writer import Filing, Store, open_store  # noqa: E402
 from store_records import START, key, record  # noqa: E402

@@ -162,7 +162,7 @@ class Journal:
         try:
             os.fsync(descriptor)
             if not self._end:
-                _fsync_folder(self.path.parent)  # the file's name must last as its first line does
+                fsync_path(self.path.parent)  # the file's name must last as its first line does
         except OSError as error:
             if is_full(error):  # as network disks tell it, late: these lines have no room, so they are cut off as above
                 self._cut_back(descriptor)
@@ -178,7 +178,8 @@ class Journal:
             self._broken = f"a half-written line could not be cut off: {error.strerror}"
 
 
-def _fsync_folder(path: Path) -> None:
+def fsync_path(path: Path) -> None:
+    """Make a folder's names (or a file's bytes) durable. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cellvigil.errors import StoreError, store_failure
-from cellvigil.journal import Journal, Line, write_all
+from cellvigil.journal import Journal, Line, fsync_path, write_all
 
 TEMPORARY = ".tmp."
 """How the name of every unfinished file and folder begins; what bears it after a crash is rubbish."""
@@ -125,15 +125,6 @@ def write_file(path: Path, data: bytes, *, durable: bool = True) -> None:
 def temporary_beside(path: Path) -> Path:
     """A name in the same folder that nothing else uses."""
     return path.parent / f"{TEMPORARY}{os.getpid()}.{next(_count)}"
-
-
-def fsync_path(path: Path) -> None:
-    """Make a folder's names (or a file's bytes) durable. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_aside(chunks: Sequence[Chunk], made: list[Path]) -> None:

@@ -18,10 +18,9 @@ from datetime import datetime
 from pathlib import Path
 
 from cellvigil.errors import store_failure
-from cellvigil.journal import Line, fold, open_journal
+from cellvigil.journal import Line, fold, fsync_path, open_journal
 from cellvigil.ledger import Ledger, Series
 from cellvigil.store import names
-from cellvigil.store.commit import fsync_path
 
 GONE = ".gone.jsonl"
 DROPPING = ".dropping."

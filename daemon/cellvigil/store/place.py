@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cellvigil.errors import store_failure
-from cellvigil.journal import Journal
-from cellvigil.store.commit import fsync_path, replace_file
+from cellvigil.journal import Journal, fsync_path
+from cellvigil.store.commit import replace_file
 from cellvigil.store.plate import Field, Plate, Table
 from cellvigil.store.recover import JOURNAL
 
