@@ -91,6 +91,7 @@ class Source(_Section):
     derived: tuple[str, ...] = ()  # derived images to use all the same, e.g. ["Tsf"]; others are ignored
     z: Literal["focus", "max"] = "focus"
     plate_map: Path | None = None
+    events: Path | None = None  # events.csv; `cellvigil event add` needs none
     index: str  # a name under `classify.indexes`, or a path to an index
     same_device_as_index: bool = False  # the index's cells come from this very device: novel cells become unknown
     order: Literal["oldest", "newest"] = "oldest"
@@ -169,7 +170,29 @@ class Response(_Section):
     max_saturated: Share = 0.3
     max_dark: Share = 0.3
     max_coverage: Share = 0.9
+    max_debris: Share = 0.5  # share of a frame's counted cells that are artefacts
     edge_margin_um: Annotated[float, Field(ge=0)] = 0.0  # cells nearer than this to the border are not counted
+    false_onset: Annotated[float, Field(gt=0, lt=1)] = 0.05  # chance of any false onset on a plate in `horizon_h`
+    horizon_h: Positive = 72.0
+    max_shift: Share = 0.2  # a field that moved by more of its side starts a new baseline
+    growth: Literal["adherent", "suspension"] = "adherent"  # growth-rate inhibition is for cells that stay in the field
+
+
+class Alerts(_Section):
+    """When the rules in `dashboards/prometheus` fire: published as `cellvigil_alert_threshold{alert}`."""
+
+    dead_share: Share = 0.3  # share of a well's cells in the group "dead" ...
+    dead_timepoints: Annotated[int, Field(ge=1)] = 3  # ... for so many time points in a row
+    no_response_h: Positive = 24.0  # hours after treatment by which a treated well should have an onset
+    control_death: Share = 0.15  # dying and dead share of the control wells, their median
+    unknown: Share = 0.3  # share of unknown cells in a well
+    certainty: Share = 0.6  # mean probability of a well's calls
+    novel: Share = 0.3  # share of a control well's cells with a novelty p-value of at most 0.1 (expected: 0.1)
+    focus: Annotated[float, Field(ge=0)] = 0.5  # sharpness against the plate's first frames
+    stalled_intervals: Positive = 2.5  # expected intervals without a frame
+    backlog_frames: Annotated[int, Field(ge=1)] = 100
+    floor_h: Positive = 48.0  # hours until the store's disk is down to its floor
+    heartbeat_s: Positive = 600.0
 
 
 class Metrics(_Section):
@@ -181,6 +204,7 @@ class Metrics(_Section):
     tls_cert_file: Path | None = None  # PEM; with `tls_key_file` the door speaks TLS only
     tls_key_file: Path | None = None
     keep_hours: Positive = 168.0  # a plate without a frame for so long leaves the gauges
+    max_wells: Annotated[int, Field(ge=1)] = 1536  # most wells published at once: the plates with the newest frames
 
 
 class Limits(_Section):
@@ -213,6 +237,7 @@ class Config(_Section):
     encoder: Encoder = Encoder()
     classify: Classify = Classify()
     response: Response = Response()
+    alerts: Alerts = Alerts()
     metrics: Metrics = Metrics()
     limits: Limits = Limits()
     log: Log = Log()
@@ -274,6 +299,7 @@ def _rebased(config: Config, base: Path) -> Config:
             update={
                 "path": at(source.path),
                 "plate_map": at(source.plate_map) if source.plate_map else None,
+                "events": at(source.events) if source.events else None,
             }
         )
         for source in config.sources
