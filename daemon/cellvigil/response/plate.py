@@ -5,21 +5,24 @@ The one place that says in which order the figures of this room follow from each
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from cellvigil.response.values import F64, Bools, Estimate, Ints
+import numpy as np
+import numpy.typing as npt
 
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """A figure of one compound, with its 95 % interval; NaN where the data do not give it."""
-
-    compound: str
-    unit: str  # of `value`: the plate map's, or "" for a ratio
-    measure: str  # "response" or "gr" (half-maximal dose), "gr_max"
-    value: float
-    low: float
-    high: float
+from cellvigil.config import Response
+from cellvigil.events import Event
+from cellvigil.platemap import CONTROL, PlatePlan
+from cellvigil.response.arms import arm_shares
+from cellvigil.response.correction import Confusion, take_apart, well_shares
+from cellvigil.response.correlation import between_wells, intraclass
+from cellvigil.response.course import course_of, dead_timepoints
+from cellvigil.response.fits import Fit, Newest, fits
+from cellvigil.response.live import arm_response
+from cellvigil.response.shares import plain
+from cellvigil.response.values import F64, Bools, Estimate, Ints, PlateCounts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +45,98 @@ class PlateResponse:
     response: Estimate  # (W, T) 1 - L / median L of the well's controls at that time
     paused: Bools  # (W, T) between plate_out and plate_in
     onset_s: F64  # (W,) acquisition time of the time point at which the onset was found; NaN = none
+    onset_why_not: tuple[str, ...]  # (W,) why a treated well is not tested; "" = it is, or it is not treated
     growth_rate: F64  # (W, T) GR value; NaN where it means nothing
     dead_timepoints: Ints  # (W, T) time points in a row with the dead share above the limit
     fits: tuple[Fit, ...]
+
+
+def evaluate(
+    counts: PlateCounts,
+    plan: PlatePlan,
+    events: Sequence[Event],
+    *,
+    confusion: Confusion | None,
+    novel: float,
+    typical: float = np.nan,
+    shifts: Mapping[tuple[str, int], float],
+    settings: Response,
+    dead_share: float,
+    every: bool = False,
+) -> PlateResponse:
+    """The response of one plate.
+
+    Args:
+        counts: of the whole time course.
+        plan: the plate map; `platemap.NO_PLAN` gives shares only.
+        events: of the plate.
+        confusion: of the index that called last; None where it has none.
+        novel: share of the control wells' cells with a novelty p-value of at most 0.1; NaN = not known.
+        typical: share of them with one above 0.5; NaN = not known.
+        shifts: (well, timepoint) -> how far its fields have moved, as a share of their side; NaN = nobody can tell.
+        settings: the configuration's `response`.
+        dead_share: what `dead_timepoints` counts from (`alerts.dead_share`).
+        every: T are all time points of `counts`; else one, the newest usable value of each well.
+    """
+    newest = counts.latest()[:, None]
+    places = np.where(counts.usable, np.arange(len(counts.timepoints)), -1).astype(np.int64) if every else newest
+    asked = counts if every else counts.at(newest[:, 0])
+    roles = np.asarray([plan.wells[well].role if well in plan.wells else "" for well in counts.wells], dtype=np.str_)
+    is_control = roles == CONTROL
+    correlation = intraclass(counts, is_control)
+    mixtures, status = take_apart(
+        asked, confusion, correlation, novel=novel, typical=typical, controls=is_control, course=counts
+    )
+    arms = tuple(plan.arm(well) for well in counts.wells)
+    names, arm_wells, arm_plain, arm_corrected = arm_shares(asked, arms, mixtures, between=between_wells(counts, arms))
+    members = np.asarray([[arm == name for arm in arms] for name in names], dtype=np.bool_).reshape(
+        len(names), len(arms)
+    )
+    course = course_of(counts, plan, events, shifts=shifts, settings=settings, correlation=correlation.value)
+    arm_course = arm_response(course.live, course.controls, members)
+    of_now = (course.response.value, course.growth, course.control, course.control_error)
+    return PlateResponse(
+        places=places,
+        plain=plain(asked, correlation),
+        corrected=well_shares(asked, mixtures, correlation),
+        correction=status,
+        correlation=correlation.value,
+        basis=correlation.basis,
+        arms=names,
+        arm_wells=arm_wells,
+        arm_plain=arm_plain,
+        arm_corrected=arm_corrected,
+        arm_response=arm_course if every else _estimate_at(arm_course, _arm_places(newest[:, 0], members)),
+        treated_s=course.treated_s,
+        live_index=_estimate_at(course.live, places),
+        response=_estimate_at(course.response, places),
+        paused=_at(course.paused, places, missing=False),
+        onset_s=course.onsets.at_s,
+        onset_why_not=course.onsets.why_not,
+        growth_rate=_at(course.growth, places),
+        dead_timepoints=_at(dead_timepoints(counts, dead_share), places, missing=0),
+        fits=fits(counts.wells, plan, Newest(*(_at(figures, newest)[:, 0] for figures in of_now))),
+    )
+
+
+_Figures = TypeVar("_Figures", bound=np.generic)
+
+
+def _at(figures: npt.NDArray[_Figures], places: Ints, missing: float = np.nan) -> npt.NDArray[_Figures]:
+    """(R, n) of (R, T): the columns `places` (R, n) of each row; `missing` where a place is -1."""
+    if not figures.shape[1]:
+        return np.full(places.shape, missing, dtype=figures.dtype)
+    return np.where(places >= 0, np.take_along_axis(figures, np.maximum(places, 0), axis=1), missing).astype(
+        figures.dtype
+    )
+
+
+def _estimate_at(estimate: Estimate, places: Ints) -> Estimate:
+    return Estimate(*(_at(figures, places) for figures in (estimate.value, estimate.low, estimate.high)))
+
+
+def _arm_places(newest: Ints, members: Bools) -> Ints:
+    """(A, 1) the newest time point that at least half of an arm's wells have reached; -1 for an arm without a value."""
+    reached = [np.sort(newest[rows & (newest >= 0)]) for rows in members]
+    places = [int(some[(len(some) - 1) // 2]) if some.size else -1 for some in reached]
+    return np.asarray(places, dtype=np.int64).reshape(len(members), 1)

@@ -1,0 +1,79 @@
+"""Growth-rate inhibition: what a treatment does to the rate at which live cells multiply, whatever that rate is. Pure.
+
+Hafner et al., "Growth rate inhibition metrics correct for confounders in measuring sensitivity to cancer drugs", Nature
+Methods 13:521 (2016), equation 1: GR = 2^(log2(x / x0) / log2(xc / x0)) - 1, with x live cells now, x0 at treatment, xc
+those of the controls now. 1 = as the controls, 0 = no growth, down to -1 = all dead. Counts are chained over new
+baselines (`live.live_index`), so that the ratios stand in for the counts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cellvigil.response.live import GRACE_S
+from cellvigil.response.values import F64, Bools, Ints
+
+MIN_GROWTH = 1.1
+"""What the controls must have grown to: below it GR divides by next to nothing (Hafner et al. ask for as much)."""
+
+
+def growth_rate(index: F64, controls: Bools, treated_s: F64, acquired_s: F64) -> F64:
+    """GR value of every well at every time point after treatment, (W, T); NaN where it means nothing.
+
+    Args:
+        index: (W, T) live index L(t) = live(t) / live(t0), chained; NaN where there is none.
+        controls: (W, W) row: well; True where that well is one of its controls.
+        treated_s: (W,) seconds since 1970; NaN = not treated: no GR.
+        acquired_s: (W, T) seconds since 1970; NaN where there is no frame.
+
+    The controls' growth is the median of their L, from the treated well's own t0 on: controls that were treated at
+    another time, or never, are held against the same stretch. NaN where it is below `MIN_GROWTH`, where no control has
+    a value, and at or before t0. Suspension cells leave the field as they like: do not ask for theirs.
+    """
+    found = np.full(index.shape, np.nan)
+    if not index.shape[1]:
+        return found
+    origins = origins_of(index, treated_s, acquired_s)
+    groups, group = np.unique(np.column_stack([controls, origins]), axis=0, return_inverse=True)
+    for number, key in enumerate(groups):
+        origin = int(key[-1])
+        if origin < 0:
+            continue
+        rows = np.flatnonzero(group.reshape(-1) == number)
+        grown = median_of(since(index[key[:-1] > 0], origin))
+        grown = np.where(grown >= MIN_GROWTH, grown, np.nan)
+        grown[: origin + 1] = np.nan
+        with np.errstate(divide="ignore"):
+            found[rows] = np.exp2(np.log2(since(index[rows], origin)) / np.log2(grown)) - 1
+    return found
+
+
+def origins_of(index: F64, treated_s: F64, acquired_s: F64) -> Ints:
+    """(W,) place of t0 on the time axis: the last value at or before treatment, else the first within `GRACE_S`; -1."""
+    known = np.isfinite(index) & np.isfinite(acquired_s)
+    with np.errstate(invalid="ignore"):
+        before = known & (acquired_s <= treated_s[:, None])
+        soon = known & ~before & (acquired_s <= treated_s[:, None] + GRACE_S)
+    last, first = index.shape[1] - 1 - np.argmax(before[:, ::-1], axis=1), np.argmax(soon, axis=1)
+    return np.where(before.any(axis=1), last, np.where(soon.any(axis=1), first, -1)).astype(np.int64)
+
+
+def since(index: F64, origin: int) -> F64:
+    """Live indexes (n, T) as a share of what they were at `origin`: at the last value up to it, else the first at all.
+
+    NaN for a well that had no live cell then.
+    """
+    known = np.isfinite(index)
+    early = known[:, : origin + 1]
+    last = origin - np.argmax(early[:, ::-1], axis=1)
+    place = np.where(early.any(axis=1), last, np.argmax(known, axis=1))
+    base = index[np.arange(len(index)), place]
+    return np.asarray(index / np.where(base > 0, base, np.nan)[:, None])
+
+
+def median_of(values: F64) -> F64:
+    """(T,) median over the rows that have a value; NaN where none has."""
+    found, some = np.full(values.shape[1], np.nan), np.isfinite(values).any(axis=0)
+    if some.any():
+        found[some] = np.nanmedian(values[:, some], axis=0)
+    return found
