@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from cellvigil import config, page, watch
+from cellvigil.check_assay import assay_findings
 from cellvigil.check_store import store_findings
 from cellvigil.data import FileStat
 from cellvigil.errors import BadFile, CellvigilError, NotYet
@@ -49,6 +50,7 @@ def check(settings: config.Config, *, force: bool = False) -> list[Finding]:
     findings = [Finding("ok", "config", f"valid, {settings.sha256[:12]}")]
     for source in settings.sources:
         findings += _source(source, settings)
+        findings += (Finding(level, source.name, text) for level, text in assay_findings(source, settings))
     try:
         bundles = open_bundles(settings, rehash=True)
         findings += _bundles(settings, bundles)

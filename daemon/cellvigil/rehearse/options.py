@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cellvigil.rehearse.assay import KINDS, Assay
@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kill", type=float, default=normal.biology.kill_per_h, help="highest hazard, 1/h (%(default)s)"
     )
     parser.add_argument(
+        "--lag", type=_positive, default=normal.biology.kill_lag_h, help="hours until it rises (%(default)s)"
+    )
+    parser.add_argument(
         "--detach", type=float, default=normal.biology.detach_per_h, help="of dead cells, 1/h (%(default)s)"
     )
     parser.add_argument("--shape", type=_shape, default=None, help="pixels, HEIGHTxWIDTH (452x612; nanolive 448x448)")
@@ -45,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--stain-every", type=int, default=0, help="gen5: a dead stain (GFP) each N time points (never)"
     )
     parser.add_argument(
-        "--start", type=datetime.fromisoformat, default=normal.started_at, help="local time (%(default)s)"
+        "--start", type=_start, default=normal.started_at, help="local time, or now: this second (%(default)s)"
     )
     parser.add_argument("--pace", type=_seconds, default=0.0, help="real seconds between time points; 0 = full speed")
     parser.add_argument("--pieces", type=_count, default=4, help="writes in which each file grows (%(default)s)")
@@ -65,7 +68,7 @@ def from_arguments(args: argparse.Namespace) -> Assay:
     """The settings that a parsed command line asks for. Raises UsageError where they make no sense."""
     normal = Assay()
     wells = args.wells
-    biology = dataclasses.replace(normal.biology, kill_per_h=args.kill, detach_per_h=args.detach)
+    biology = dataclasses.replace(normal.biology, kill_per_h=args.kill, kill_lag_h=args.lag, detach_per_h=args.detach)
     return Assay(
         seed=args.seed,
         kind=args.kind,
@@ -106,8 +109,24 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no time in seconds; give 0 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; give 0 or more")
     return seconds
+
+
+def _positive(text: str) -> float:
+    value = _seconds(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} must be above 0")
+    return value
+
+
+def _start(text: str) -> datetime:
+    if text == "now":
+        return datetime.now(UTC).replace(microsecond=0, tzinfo=None)
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=None)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write it like 2024-03-01T18:00, or now") from None
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -1,6 +1,7 @@
 """Writes a rehearsal: the images as a microscope writes them, at a chosen pace, and the truth beside them.
 
-Layout: `OUT/images/...` is the folder to watch, `OUT/truth/` holds `cells.csv`, `wells.csv`, `plate.csv`, `assay.json`.
+Layout: `OUT/images/...` is the folder to watch, `OUT/plate.csv` and `OUT/events.csv` are for the configuration,
+`OUT/truth/` holds `cells.csv`, `wells.csv`, `plate.csv`, `assay.json`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from cellvigil.errors import UsageError
 from cellvigil.rehearse import gen5, holotomography, nanolive, optics
 from cellvigil.rehearse.assay import Assay, as_settings, simulate, wells_of
 from cellvigil.rehearse.scene import Scene
+from cellvigil.rehearse.sheets import write_sheets
 from cellvigil.rehearse.truth import TruthWriter, WellRow, cell_rows, well_row
 
 IMAGES = "images"
@@ -38,6 +40,8 @@ class Rehearsal:
 
     images: Path  # the folder to watch
     truth: Path
+    plate_map: Path  # for sources[].plate_map
+    events: Path  # for sources[].events
     frames: int
     files: int
     wells: tuple[WellRow, ...]
@@ -75,10 +79,11 @@ def run(
         sleep: waits so many seconds.
         clock: seconds that only go forward.
 
-    Raises UsageError if `out` holds images or truth already, or cannot be written.
+    Raises UsageError if `out` holds images, truth or another plate map already, or cannot be written.
     """
     images, truth = out / IMAGES, out / TRUTH
     _claim(out, images, truth)
+    plate_map, events = write_sheets(assay, out)
     settings = {"version": __version__, "source": source_settings(assay), **as_settings(assay)}
     growth = Growth(pieces, pause_s, sleep)
     frames = assay.timepoints * len(assay.wells) * assay.fields
@@ -95,7 +100,7 @@ def run(
             files += len(written)
             if progress:
                 progress(Progress(len(rows), frames, rows[-1], written))
-    return Rehearsal(images, truth, len(rows), files, tuple(rows))
+    return Rehearsal(images, truth, plate_map, events, len(rows), files, tuple(rows))
 
 
 def source_settings(assay: Assay) -> dict[str, object]:
