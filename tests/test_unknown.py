@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from cellvigil import config
+from cellvigil.bundle.confusion import IndexConfusion
 from cellvigil.bundle.encoder import open_encoder
 from cellvigil.bundle.index import ReferenceCell, open_index
 from cellvigil.cli import main
+from cellvigil.data import CallConfusion
 from cellvigil.service.opening import Bundles, open_bundles, open_kitchen, warnings_of
 from cellvigil.table import rows
 from cellvigil_indexes.collected import Collected
@@ -21,6 +24,7 @@ from lab import Lab
 from test_decide import CALIBRATED, CONFIDENCE, calibration, reference
 
 GROUPS = {"live": "alive", "dead": "dead"}
+CONFUSION = CallConfusion(((3, 1, 0, 0), (0, 7, 1, 0), (0, 0, 2, 0)), (1.0, 1.0, 1.0))
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +73,7 @@ def test_check_warns_of_a_floor_that_has_no_effect(lab: Lab, capsys):
 NO_PROBABILITY = "classify.min_probability has no effect"
 NO_NOVELTY = "same_device_as_index has no effect"
 OVERRIDDEN = "was calibrated for its own k_min"
+NOT_CORRECTED = "is overridden by classify: shares are not corrected"
 
 
 @pytest.mark.parametrize(
@@ -77,22 +82,35 @@ OVERRIDDEN = "was calibrated for its own k_min"
         (None, {}, {}, []),
         (None, {"same_device_as_index": True}, {"min_probability": 0.5}, [NO_PROBABILITY, NO_NOVELTY]),
         (calibration(None, novel_below=None), {}, {"min_probability": 0.5}, [NO_PROBABILITY]),
-        (calibration(), {"same_device_as_index": True}, {"min_probability": 0.5}, []),
-        (calibration(CONFIDENCE), {}, {"k_min": 2}, [OVERRIDDEN]),
-        (calibration(CONFIDENCE), {}, {"k_min": 2, "min_probability": 0.5}, [NO_PROBABILITY]),
+        (calibration(), {"same_device_as_index": True}, {"min_probability": 0.5}, [NOT_CORRECTED]),
+        (calibration(CONFIDENCE), {}, {"k_min": 2}, [OVERRIDDEN, NOT_CORRECTED]),
+        (calibration(CONFIDENCE), {}, {"k_min": 2, "min_probability": 0.5}, [NO_PROBABILITY, NOT_CORRECTED]),
         (calibration(CONFIDENCE), {}, {"k_min": 3}, []),  # as the index says itself
-        (calibration(None), {}, {"k_min": 2}, []),
+        (calibration(None), {}, {"k_min": 2}, [NOT_CORRECTED]),
         (calibration(novel_below=None), {"same_device_as_index": True}, {}, [NO_NOVELTY]),
     ],
 )
 def test_settings_that_have_no_effect_are_told_of(tmp_path, fitted, source, classify, said):
     given = {"name": "a", "kind": "gen5", "path": "in", "timezone": "UTC", "index": "i", **source}
     settings = config.parse({"sources": [given], "classify": classify}, base=tmp_path)
-    found = warnings_of(settings, Bundles({"a": reference(**CALIBRATED, calibration=fitted)}, {}))
+    index = replace(reference(**CALIBRATED, calibration=fitted), confusion=IndexConfusion(CONFUSION, None, {}))
+    found = warnings_of(settings, Bundles({"a": index}, {}))
     assert len(found) == len(said)
     for text, part in zip(found, said, strict=True):
         assert text.startswith("source a: index hand ")
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("confusion", "why"),
+    [(None, "it is of an older version"), (IndexConfusion(None, None, {"why_not": "all of one group"}), "one group")],
+)
+def test_an_index_that_does_not_know_its_errors_is_told_of(tmp_path, confusion, why):
+    given = {"name": "a", "kind": "gen5", "path": "in", "timezone": "UTC", "index": "i"}
+    index = replace(reference(**CALIBRATED, calibration=calibration()), confusion=confusion)
+    (text,) = warnings_of(config.parse({"sources": [given]}, base=tmp_path), Bundles({"a": index}, {}))
+    assert why in text
+    assert "shares are not corrected; build it again" in text
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, "high"])

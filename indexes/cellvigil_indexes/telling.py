@@ -39,7 +39,7 @@ def described(index: ReferenceIndex) -> dict[str, Any]:
     """An index as plain values, as `show --json` prints it."""
     names = (
         *("metric", "k_min", "k_max", "threshold", "reweight", "scaling", "storage", "search", "search_why"),
-        *("version", "change", "history", "tuning", "calibration", "evaluation", "provenance"),
+        *("version", "change", "history", "tuning", "calibration", "evaluation", "confusion", "provenance"),
     )
     shares = pair_distance_shares(index)
     return {
@@ -135,6 +135,7 @@ def told_index(summary: Mapping[str, Any]) -> str:
         f"search: {summary['search'] or 'exact'}" + (f" ({summary['search_why']})" if summary["search_why"] else ""),
         _told_evaluation(summary["evaluation"], flatters=tuned_on_own(summary["tuning"])),
         *told_calibration(summary["calibration"], summary["set_aside"]),
+        told_confusion(summary["confusion"]),
         *_told_history(summary),
         "from: "
         + ", ".join(f"{k} {v}" for k, v in summary["provenance"].items() if k != "warnings" and v not in (None, [])),
@@ -159,6 +160,17 @@ def told_calibration(calibration: Mapping[str, Any] | None, set_aside: int) -> l
     if calibration["novel_below"] is None:
         lines.append(f"no cell is called unknown for being novel: {why['novelty']}")
     return lines
+
+
+def told_confusion(confusion: Mapping[str, Any] | None) -> str:
+    """Whether counts called by the index can be corrected, in a sentence."""
+    if confusion is None:
+        return "shares are not corrected for its errors: it is of an older version, build or tune it again"
+    if why := confusion["measured"].get("why_not"):
+        return f"shares are not corrected for its errors: {why}"
+    plain, cells = confusion["plain"], confusion["measured"]["cells"]
+    known = sum(sum(row) / effect for row, effect in zip(plain["counts"], plain["effects"], strict=True))
+    return f"shares are corrected for its errors, known from {cells} cells that tell as much as {known:.0f} independent"
 
 
 def _told_history(summary: Mapping[str, Any]) -> list[str]:

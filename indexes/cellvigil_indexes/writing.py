@@ -16,6 +16,7 @@ import numpy as np
 import cellvigil
 from cellvigil.bundle import files
 from cellvigil.bundle.calibration import calibration_as_dict
+from cellvigil.bundle.confusion import confusion_as_dict
 from cellvigil.bundle.index import IndexEncoder, ReferenceCell
 from cellvigil.bundle.index_manifest import (
     CELL_GROUPS,
@@ -37,7 +38,7 @@ from cellvigil.data import F32
 from cellvigil.neighbours.tables import squared_norms
 from cellvigil_indexes import leaveout
 from cellvigil_indexes.bank import Bank
-from cellvigil_indexes.calibrating import DEEPEST, calibrate
+from cellvigil_indexes.calibrating import DEEPEST, calibrate, confusing, novelty_p_of, witnessed
 from cellvigil_indexes.calling import scale_of, search_over
 from cellvigil_indexes.collected import Collected
 from cellvigil_indexes.crossfit import grouped_neighbours, parted_neighbours
@@ -122,13 +123,19 @@ def _told_by_the_cells(work: Path, bank: Bank, draft: Draft) -> dict[str, Any]:
     others = parted_neighbours(bank, draft.used, draft.settings, asked, grouped=near)
     evaluation = leaveout.evaluation(others, bank, asked, draft.settings.depth)
     aside = None if draft.set_aside is None else draft.set_aside.bank(draft.classes)
-    fitted = calibrate(bank, aside, draft.settings, draft.used, near=near, others=others, asked=asked, novelty=novelty)
+    p_of = novelty_p_of(bank, asked, novelty)
+    seen = witnessed(others, bank, draft.settings.depth, asked=asked, p_of=p_of)
+    fitted = calibrate(bank, aside, draft.settings, draft.used, near=near, asked=asked, novelty=novelty, seen=seen)
     search = search_over(bank, draft.settings, draft.used)
     for name, block, projection in zip(search.names, search.blocks, search.projections, strict=False):  # or none
         write_projection(work, name, projection)
         np.save(work / projected_file(name), block)
-    calibration = calibration_as_dict(fitted)
-    return {"evaluation": evaluation, "calibration": calibration, **graphs.prepare(work, search, draft.settings)}
+    return {
+        "evaluation": evaluation,
+        "calibration": calibration_as_dict(fitted),
+        "confusion": confusion_as_dict(confusing(seen, bank, fitted.novel_below)),
+        **graphs.prepare(work, search, draft.settings),
+    }
 
 
 def _write_cells(work: Path, collected: Collected, bank: Bank, encoders: Sequence[str]) -> None:

@@ -25,6 +25,7 @@ import numpy as np
 
 from cellvigil.bundle import files
 from cellvigil.bundle.calibration import Calibration, calibration_from_dict
+from cellvigil.bundle.confusion import IndexConfusion, confusion_from_dict
 from cellvigil.bundle.index_manifest import (
     CELL_GROUPS,
     CELLS,
@@ -107,6 +108,7 @@ class ReferenceIndex:
     novelty: F32  # (N,) mean distance to the k_min nearest cells of other groups; NaN where too few, or not asked
     thumbnails: U8  # (N, 64, 64, C)
     manifest: Mapping[str, Any]
+    confusion: IndexConfusion | None = None  # how its calls go wrong on cells it does not hold; None in old indexes
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -246,6 +248,7 @@ def _opened(folder: Path, manifest: Mapping[str, Any]) -> ReferenceIndex:
         novelty=_mapped(folder, NOVELTY),
         thumbnails=_mapped(folder, THUMBNAILS),
         manifest=manifest,
+        confusion=confusion_from_dict(manifest.get("confusion"), len(manifest["classes"])),
     )
 
 

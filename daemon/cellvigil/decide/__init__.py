@@ -6,6 +6,7 @@ Pure: arrays in, arrays out; no files, no models, no clock.
 from cellvigil.decide.call import Rejection, call, first_depth, neighbours_needed
 from cellvigil.decide.certainty import FEATURES, features, novelty_p, probabilities, probability_right
 from cellvigil.decide.conformal import needed, nonconformity, p_values, pools, sets
+from cellvigil.decide.confusion import confusion_of, overrides
 from cellvigil.decide.ewc import (
     Depth,
     Settings,
@@ -25,6 +26,7 @@ __all__ = [
     "Rejection",
     "Settings",
     "call",
+    "confusion_of",
     "depths",
     "features",
     "first_depth",
@@ -35,6 +37,7 @@ __all__ = [
     "nonconformity",
     "normalised_entropy",
     "novelty_p",
+    "overrides",
     "p_values",
     "pools",
     "probabilities",

@@ -1,6 +1,8 @@
-"""What an index is to know of its own certainty, fitted on cells held out. Pure: arrays in, `Calibration` out."""
+"""What an index is to know of its own certainty and errors, from cells held out. Pure: arrays in, values out."""
 
 from cellvigil_indexes.calibrating.calibrate import NOVEL_BELOW, calibrate
+from cellvigil_indexes.calibrating.confidence import novelty_p_of, witnessed
+from cellvigil_indexes.calibrating.confusing import confusing
 from cellvigil_indexes.calibrating.sets import DEEPEST
 
-__all__ = ["DEEPEST", "NOVEL_BELOW", "calibrate"]
+__all__ = ["DEEPEST", "NOVEL_BELOW", "calibrate", "confusing", "novelty_p_of", "witnessed"]

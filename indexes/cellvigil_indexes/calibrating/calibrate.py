@@ -12,7 +12,7 @@ from cellvigil.bundle.calibration import Calibration, ConformalScores
 from cellvigil.data import F32, I64
 from cellvigil.neighbours import Neighbours
 from cellvigil_indexes.bank import Bank
-from cellvigil_indexes.calibrating.confidence import confidence, novelty_p_of, witnessed
+from cellvigil_indexes.calibrating.confidence import Witnessed, confidence
 from cellvigil_indexes.calibrating.sets import conformal, depth_of
 from cellvigil_indexes.calling import search_over
 from cellvigil_indexes.settings import IndexSettings
@@ -28,9 +28,9 @@ def calibrate(
     names: Sequence[str],
     *,
     near: Neighbours,
-    others: Neighbours,
     asked: I64,
     novelty: F32,
+    seen: Witnessed | None,
 ) -> Calibration:
     """Fit what can be fitted; what cannot is None, with the reason in `measured`.
 
@@ -40,13 +40,12 @@ def calibrate(
         settings: with which calls will be made.
         names: the encoders that calls look at.
         near: (asked, k) the neighbours of the asked references in other groups, `DEEPEST` or more where there are.
-        others: (asked, k_max) their neighbours in other parts, see `crossfit.leaving_parts_out`.
         asked: rows of the bank.
         novelty: (N,) as in `ReferenceIndex`.
+        seen: the asked references as other parts call them, see `confidence.witnessed`.
     """
     depth_rule = settings.depth
-    p_of = novelty_p_of(bank, asked, novelty)
-    probability, told_probability = confidence(witnessed(others, bank, depth_rule, asked=asked, p_of=p_of))
+    probability, told_probability = confidence(seen)
     below, told_novelty = _novel_below(bank, novelty)
     sets: ConformalScores | None = None
     told_sets: dict[str, Any] = {"why_not": "no cells were set aside"}

@@ -41,8 +41,16 @@ class Witnessed:
     """Reference cells called by the cells of other groups, as live cells will be."""
 
     features: F64  # (n, f) in the order of decide.FEATURES
-    right: Bools  # (n,)
+    truth: I16  # (n,) class ids
+    best: I16  # (n,) class ids
+    novelty_p: F32  # (n,) of belonging to the class called; NaN where there is none
+    judged: Bools  # (n,) whether the cells that called it had any of its own class among them
     groups: I32  # (n,) group ids
+
+    @property
+    def right(self) -> Bools:
+        """(n,) whether it was called what it is."""
+        return np.asarray(self.best == self.truth)
 
 
 def witnessed(
@@ -56,14 +64,16 @@ def witnessed(
     if there < settings.k_min:
         return None
     found, distances = decide.labels_of(others.ids[:, :there], bank.labels), others.distances[:, :there]
-    sizes = sizes_outside(bank, asked) if settings.reweight else np.ones((len(asked), len(bank.classes)), np.int64)
+    outside, truth = sizes_outside(bank, asked), np.asarray(bank.labels[asked])
+    sizes = outside if settings.reweight else np.ones_like(outside)
     depth = decide.stop(found, len(bank.classes), settings)
     best = decide.vote(depth, found, distances, sizes)
     share = decide.vote_share(depth.counts, sizes)[np.arange(len(asked)), best]
-    right = np.asarray(best == bank.labels[asked])
-    features = decide.features(share, depth.k, p_of(best, right), settings.k_min)
+    novelty = p_of(best, np.asarray(best == truth))
+    features = decide.features(share, depth.k, novelty, settings.k_min)
     table = np.column_stack([features[name] for name in decide.FEATURES])
-    return Witnessed(table, right, np.asarray(bank.groups[asked]))
+    judged = np.asarray(outside[np.arange(len(asked)), truth] > 0)
+    return Witnessed(table, truth, best, novelty, judged, np.asarray(bank.groups[asked]))
 
 
 def novelty_p_of(bank: Bank, asked: I64, novelty: F32) -> NoveltyP:

@@ -16,7 +16,7 @@ from cellvigil.bundle.index import ReferenceIndex
 from cellvigil.data import I64
 from cellvigil_indexes import setaside
 from cellvigil_indexes.bank import Bank, bank_of
-from cellvigil_indexes.calibrating import DEEPEST, calibrate
+from cellvigil_indexes.calibrating import DEEPEST, calibrate, novelty_p_of, witnessed
 from cellvigil_indexes.crossfit import grouped_neighbours, parted_neighbours
 from cellvigil_indexes.evaluating.parts import part_of
 from cellvigil_indexes.sampling import ASKED_AT_MOST, sampled
@@ -72,7 +72,8 @@ def _calibrated(part: ReferenceIndex, aside: Bank | None, settings: IndexSetting
     near = grouped_neighbours(bank, names, settings, asked, least=DEEPEST)
     others = parted_neighbours(bank, names, settings, asked, grouped=near)
     novelty = np.asarray(part.novelty)
-    found = calibrate(bank, aside, settings, names, near=near, others=others, asked=asked, novelty=novelty)
+    seen = witnessed(others, bank, settings.depth, asked=asked, p_of=novelty_p_of(bank, asked, novelty))
+    found = calibrate(bank, aside, settings, names, near=near, asked=asked, novelty=novelty, seen=seen)
     return replace(part, calibration=found)
 
 

@@ -50,6 +50,7 @@ def part_of(
         metric=how.metric,
         search="exact",
         calibration=None,
+        confusion=None,
         embeddings=blocks,
         projections=axes,
         projected={name: frozen_array(each.of(blocks[name])) for name, each in axes.items()},

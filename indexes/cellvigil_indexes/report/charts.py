@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from cellvigil.data import F32, I16
 from cellvigil.errors import UsageError
-from cellvigil_indexes.report.markup import Html, tag
+from cellvigil.markup import Html, tag
 
 # Okabe and Ito's colours, which the colour-blind tell apart, too; yellow darkened to be seen on white.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#7A6A00", "#333333")

@@ -1,46 +1,23 @@
-"""HTML that cannot be broken by foreign text: whatever is not made here is escaped. Strings in, strings out."""
+"""What a report's pages are made of, beyond `cellvigil.markup`: figures, tables, numbers. Strings in, strings out."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from html import escape
 
 import numpy as np
 import numpy.typing as npt
 
+from cellvigil.markup import Html, tag
+
 F64 = npt.NDArray[np.float64]
 
 _NONE = "\N{EN DASH}"
-_VOID = ("meta", "img", "br")
 # viridis at eleven places: grows evenly in lightness, and the colour-blind see it so, too
 _VIRIDIS = (
     (68, 1, 84), (72, 36, 117), (65, 68, 135), (53, 95, 141), (42, 120, 142), (33, 145, 140),
     (34, 168, 132), (66, 190, 113), (122, 209, 81), (187, 223, 39), (253, 231, 37),
 )  # fmt: skip
-
-
-class Html(str):
-    """Markup that is whole and safe; plain `str` is text yet to be escaped."""
-
-    __slots__ = ()
-
-
-def tag(element: str, *children: str, **attributes: str | None) -> Html:
-    """An element. Children that are not Html are escaped; attributes always; `class_` is class, `_` is a hyphen."""
-    said = "".join(
-        f' {name.rstrip("_").replace("_", "-")}="{escape(value)}"'
-        for name, value in attributes.items()
-        if value is not None
-    )
-    if element in _VOID:
-        return Html(f"<{element}{said}>")
-    return Html(f"<{element}{said}>{joined(*children)}</{element}>")
-
-
-def joined(*children: str) -> Html:
-    """Pieces behind each other, text escaped."""
-    return Html("".join(child if isinstance(child, Html) else escape(child) for child in children))
 
 
 def para(*children: str) -> Html:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
+from cellvigil.markup import Html, joined, tag
 from cellvigil_indexes.report.findings import Findings
-from cellvigil_indexes.report.markup import Html, joined, para, tag
+from cellvigil_indexes.report.markup import para
 from cellvigil_indexes.report.section_calls import evaluation
 from cellvigil_indexes.report.section_certainty import certainty
 from cellvigil_indexes.report.section_examples import examples

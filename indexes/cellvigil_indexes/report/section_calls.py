@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cellvigil.data import UNKNOWN
+from cellvigil.markup import Html, joined, tag
 from cellvigil_indexes.report.findings import Findings
-from cellvigil_indexes.report.markup import Html, heat_table, joined, note, para, percent, table, tag
+from cellvigil_indexes.report.markup import heat_table, note, para, percent, table
 from cellvigil_indexes.report.section_spaces import MATRICES_OF
 
 _HEADLINES = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cellvigil.markup import Html, joined, tag
 from cellvigil_indexes.report.charts import RIGHT, WRONG, Draw, Line, chart, curves, histogram, reliability
 from cellvigil_indexes.report.findings import Findings
-from cellvigil_indexes.report.markup import Html, figure, joined, note, number, para, percent, table, tag
+from cellvigil_indexes.report.markup import figure, note, number, para, percent, table
 from cellvigil_indexes.report.outoffold import F64, OutOfFold
 
 _STYLES = ((WRONG, "--"), (RIGHT, "-"), ("#009E73", "-."))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from cellvigil.markup import Html, joined, tag
 from cellvigil_indexes.report.examples import HOW_RIGHT, HOW_WRONG, right_examples, wrong_examples
 from cellvigil_indexes.report.findings import Findings
-from cellvigil_indexes.report.markup import Html, joined, note, number, para, percent, tag
+from cellvigil_indexes.report.markup import note, number, para, percent
 from cellvigil_indexes.report.outoffold import OutOfFold
 from cellvigil_indexes.report.sprites import thumbnail
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from cellvigil.markup import Html, joined, tag
 from cellvigil_indexes.report.findings import Findings
-from cellvigil_indexes.report.markup import Html, joined, note, number, para, percent, table, tag
+from cellvigil_indexes.report.markup import note, number, para, percent, table
 from cellvigil_indexes.report.sprites import strip
 
 THUMBNAILS_OF = 60

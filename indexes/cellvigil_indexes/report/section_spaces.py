@@ -9,10 +9,11 @@ import math
 
 import numpy as np
 
+from cellvigil.markup import Html, joined, tag
 from cellvigil_indexes.report.alignment import BANDWIDTH
 from cellvigil_indexes.report.charts import PALETTE, chart, look, scatter, stacked
 from cellvigil_indexes.report.findings import LEADING, Findings, SpaceFindings
-from cellvigil_indexes.report.markup import Html, figure, heat_table, joined, note, number, para, percent, table, tag
+from cellvigil_indexes.report.markup import figure, heat_table, note, number, para, percent, table
 from cellvigil_indexes.report.similarity import PCA_DIMENSIONS
 
 MATRICES_OF = 60

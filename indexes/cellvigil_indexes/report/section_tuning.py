@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cellvigil.markup import Html, joined, tag
 from cellvigil_indexes.report.charts import RIGHT, WRONG, Draw, Line, chart, curves, dots
 from cellvigil_indexes.report.findings import Findings
-from cellvigil_indexes.report.markup import Html, figure, joined, note, number, para, percent, table, tag
+from cellvigil_indexes.report.markup import figure, note, number, para, percent, table
 from cellvigil_indexes.report.trials import Sensitivity, SubsetBest, Trials
 
 _LONG = ("best", "runner_ups")  # the manifest's entries that the table of trials says better

@@ -9,7 +9,7 @@ import numpy as np
 
 from cellvigil.bundle.index_manifest import THUMBNAIL_PX
 from cellvigil.data import I64, U8
-from cellvigil_indexes.report.markup import Html, tag
+from cellvigil.markup import Html, tag
 
 _GAP = 2  # white pixels between thumbnails
 _JPEG_QUALITY = 85  # about 2 KB a thumbnail
