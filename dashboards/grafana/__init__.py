@@ -1,0 +1,1 @@
+"""Grafana dashboards as code: `python -m dashboards.grafana.make` writes the JSON beside these files."""
