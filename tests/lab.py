@@ -156,6 +156,11 @@ class Service:
         """One sample, or None."""
         return self.samples().get((name, frozenset(labels.items())))
 
+    def tallied(self) -> None:
+        """Wait until the figures of wells hold all that was committed before this call."""
+        now = time.time()
+        self.wait_for(lambda: (self.value("cellvigil_tally_timestamp_seconds") or 0) >= now)
+
     def committed(self) -> int:
         """Frames committed by this process."""
         return int(sum(value for (name, _), value in self.samples().items() if name == "cellvigil_frames_total"))

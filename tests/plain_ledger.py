@@ -8,6 +8,7 @@ DESIGN's, "What a count means". One thread may add while others ask.
 from __future__ import annotations
 
 import math
+import struct
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from cellvigil.ledger.values import (
     TIERS,
     CalledBy,
     CommittedFrame,
+    FieldCounts,
     FileNote,
     Series,
     Unit,
@@ -38,6 +40,7 @@ class _Book:
     wells: dict[str, dict[int, dict[str, dict[int, CommittedFrame]]]] = field(default_factory=dict)
     fields: dict[str, set[str]] = field(default_factory=dict)
     calls: dict[tuple[FrameKey, int], tuple[int, str, dict[str, int]]] = field(default_factory=dict)
+    certainty: dict[tuple[FrameKey, int], Mapping[str, float]] = field(default_factory=dict)
     baseline: tuple[int, Baseline] | None = None
     ordinals: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)  # -> (seq, timepoint)
     sizes: dict[int, list[int]] = field(default_factory=dict)  # slot -> bytes by tier, in the order of TIERS
@@ -54,6 +57,7 @@ class PlainLedger:
         self._files: dict[tuple[str, str], FileNote] = {}
         self._seqs: dict[tuple[str, str], int] = {}  # of the line that told each
         self._bundles: dict[tuple[Series, str], CalledBy] = {}
+        self._told: dict[tuple[Series, str], list[Mapping[str, Any]]] = {}  # every line of an index
         self._gone: set[Series] = set()
         self._lock = threading.RLock()
         self._takers: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
@@ -229,7 +233,27 @@ class PlainLedger:
             focus=median([frame.focus for frame in current if math.isfinite(frame.focus)] or [math.nan]),
             bundle=book.calls.get((newest.key, newest.revision), (0, "", {}))[1],
             committed_at=min(frame.committed_at for revisions in every.values() for frame in revisions.values()),
+            fields=tuple(
+                FieldCounts(
+                    frame.key.field,
+                    book.calls.get((frame.key, frame.revision), (0, "", {}))[2],
+                    frame.outcome == "counted",
+                    frame.focus,
+                )
+                for frame in sorted(current, key=lambda frame: frame.key.field)
+            ),
+            probability=self._mean(book, current, "probability", "rated"),
+            novel=self._mean(book, current, "novel", "tested"),
+            typical=self._mean(book, current, "typical", "tested", missing="tested"),
         )
+
+    def _mean(self, book: _Book, current: list[CommittedFrame], part: str, whole: str, missing: str = "") -> float:
+        sure = [book.certainty[(f.key, f.revision)] for f in current if f.outcome == "counted"]
+        sums = [
+            struct.unpack("f", struct.pack("f", one.get(part, one.get(missing, 0))))[0] for one in sure
+        ]  # kept in single precision
+        cells = sum(one.get(whole, 0) for one in sure)
+        return sum(sums) / cells if cells else math.nan
 
     def _frame(self, line: Mapping[str, Any]) -> None:
         frame = committed_frame(line)
@@ -315,6 +339,7 @@ class PlainLedger:
         if place not in calls or calls[place][0] < line["seq"]:
             counts = {sys.intern(state): int(cells) for state, cells in line["counts"].items()}
             calls[place] = (line["seq"], sys.intern(line["bundle"]), counts)
+            self._books[key.series].certainty[place] = line.get("certainty", {})
 
     def _baseline(self, line: Mapping[str, Any]) -> None:
         book = self._books.setdefault(series_of(line["series"]), _Book())
@@ -323,8 +348,18 @@ class PlainLedger:
             book.baseline = (line["seq"], Baseline((float(low), float(high)), float(line["focus"])))
 
     def _bundle(self, line: Mapping[str, Any]) -> None:
-        entry = CalledBy(line["sha256"], tuple(line["classes"]), dict(line["groups"]), line["table"])
-        self._bundles[(series_of(line["series"]), entry.sha256)] = entry
+        told = self._told.setdefault((series_of(line["series"]), line["sha256"]), [])
+        told.append(line)
+        ways = {str(one["confusion"]): one["confusion"] for one in told if one.get("confusion")}
+        mixed = len(ways) > 1 or any(one.get("confusion_overridden") for one in told)
+        rows = None
+        if ways and not mixed:
+            (way,) = ways.values()
+            rows = tuple(tuple(n / e for n in row) for row, e in zip(way["counts"], way["effects"], strict=True))
+        first = told[0]
+        self._bundles[(series_of(first["series"]), first["sha256"])] = CalledBy(
+            first["sha256"], tuple(first["classes"]), dict(first["groups"]), first["table"], rows, mixed
+        )
 
 
 def _median(times: list[datetime]) -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import threading
 from dataclasses import replace
@@ -299,7 +300,7 @@ def history(steps: list[tuple[str, str, int, str, int, bool]]) -> list[dict[str,
 def answers(ledger: Ledger) -> object:
     wells = [replace(one, counts=dict(one.counts)) for one in ledger.well_times(SERIES, 2)]
     files = [ledger.file("scope", f"{w}_{f}_{t}.tif") for w in ("A1", "B2") for f in "12" for t in range(3)]
-    return (ledger.series(), wells, files, ledger.fields(SERIES), ledger.frames(SERIES))
+    return repr((ledger.series(), wells, files, ledger.fields(SERIES), ledger.frames(SERIES)))
 
 
 def slow_counts(lines: list[dict[str, object]], well: str, timepoint: int) -> dict[str, int]:
@@ -357,6 +358,10 @@ MORE = st.lists(
 )
 
 
+def certainty(number: int) -> dict[str, float]:
+    return {"rated": number, "probability": number / 7, "tested": number, "novel": number // 2, "typical": number // 3}
+
+
 def full_history(steps: list[tuple[str, str, int, str, int, bool]]) -> list[dict[str, object]]:
     lines: list[dict[str, object]] = []
     revisions: dict[tuple[str, int, str], int] = {}
@@ -373,9 +378,11 @@ def full_history(steps: list[tuple[str, str, int, str, int, bool]]) -> list[dict
             changes |= {"bytes": {"pixels": number, "labels": 2}, "channels": ["a"] if flag else ["a", "b"]}
             changes |= {"files": at_once["files"], "folder": "f", "number": number - 1, "committed": seq // 2}
             changes |= {"quality": {"focus": None if number == 3 else number / 3}, "edge": number}
+            changes |= {"certainty": certainty(number)} if number > 4 else {}  # lines of an older version lack it
             lines.append(frame_line(seq, well, timepoint, field, counts={"live": number}, **changes))
         elif kind == "calls" and revision >= 0:
-            lines.append({**about, "counts": {"live": number, "other": 1}, "bundle": digest, "table": "cells/calls-c"})
+            calls = {"counts": {"live": number, "other": 1}, "bundle": digest, "table": "cells/calls-c"}
+            lines.append({**about, **calls, **({"certainty": certainty(number)} if flag else {})})
         elif kind == "files" and revision >= 0:
             lines.append(at_once)
         elif kind == "attached" and revision >= 0:
@@ -481,3 +488,98 @@ def test_what_was_attached_to_a_frame_whose_line_went_bad_is_not_the_next_ones()
         assert (frame.t, frame.channels) == (3, ())
         assert not ledger.is_done("scope", "late.tif", 1, 2)  # it is still to be attached
         assert [unit.t for unit in ledger.units(SERIES)] == [3]
+
+
+def test_a_wells_value_tells_its_fields_those_left_out_too():
+    lines = [
+        frame_line(1, field="2", counts={"live": 10}, quality={"focus": 2.0}),
+        frame_line(2, field="1", counts={"live": 4}, outcome="excluded", quality={"focus": None}),
+        frame_line(3, field="2", counts={"live": 7}, revision=1),
+    ]
+    one = value(ledger_of(lines), expected_fields=3)
+    assert [(field.field, field.counts["live"], field.counted) for field in one.fields] == [
+        ("1", 4, False),
+        ("2", 7, True),
+    ]
+    assert math.isnan(one.fields[0].focus)
+    assert one.fields[1].focus == 1.0
+    assert ledger_of(lines).well_time(SERIES, "A1", 0, 3).counts == one.counts
+    assert ledger_of(lines).well_time(SERIES, "A1", 1) is None
+
+
+def test_certainty_is_that_of_the_calls_that_stand_over_the_fields_that_count():
+    lines = [
+        frame_line(1, field="1", certainty={"rated": 4, "probability": 3.0, "tested": 4, "novel": 1, "typical": 3}),
+        frame_line(2, field="2", certainty={"rated": 6, "probability": 3.0, "tested": 6, "novel": 2, "typical": 1}),
+        frame_line(
+            3, field="3", certainty={"rated": 99, "probability": 1.0, "tested": 99, "novel": 99}, outcome="excluded"
+        ),
+    ]
+    one = value(ledger_of(lines))
+    assert (one.probability, one.novel, one.typical) == (0.6, 0.3, 0.4)
+    recalled = {**calls_line(5, {"live": 6}), "certainty": {"rated": 2, "probability": 2.0, "tested": 0, "novel": 0}}
+    for order in ([*lines, recalled], [recalled, *lines]):
+        one = value(ledger_of(order))
+        assert one.probability == 5 / 8
+        assert one.novel == pytest.approx(2 / 6)
+        assert one.typical == pytest.approx(1 / 6)
+
+
+def test_a_journal_of_an_older_version_says_nothing_of_certainty():
+    one = value(ledger_of([frame_line(1, counts={"live": 3})]))
+    assert math.isnan(one.probability)
+    assert math.isnan(one.novel)
+    assert math.isnan(one.typical)
+    before = {"rated": 4, "probability": 3.0, "tested": 4, "novel": 1}  # of before typical cells were counted
+    assert value(ledger_of([frame_line(1, certainty=before)])).typical == 1.0
+
+
+def test_changes_are_told_once_and_only_what_changed():
+    ledger = ledger_of([frame_line(1), frame_line(2, well="B2"), frame_line(3, field="2")])
+    now, places = ledger.changed(0)
+    assert sorted(places) == [(SERIES, "A1", 0), (SERIES, "B2", 0)]
+    assert ledger.changed(now) == (now, [])
+    ledger.add(frame_line(1))  # told a second time
+    assert ledger.changed(now) == (now, [])
+    ledger.add(calls_line(5, {"live": 1}))
+    ledger.add(calls_line(4, {"live": 9}))  # older calls change nothing
+    now, places = ledger.changed(now)
+    assert places == [(SERIES, "A1", 0)]
+    ledger.add({"seq": 9, "kind": "gone", "series": list(SERIES), "committed_at": at(9)})
+    now, places = ledger.changed(now)
+    assert places == [(SERIES, "", -1)]
+    assert ledger.well_time(SERIES, "A1", 0) is None
+
+
+def test_what_changes_for_a_whole_plate_is_told_as_such():
+    ledger = ledger_of([frame_line(1)])
+    now, _ = ledger.changed(0)
+    ledger.add({"seq": 2, "kind": "baseline", "series": list(SERIES), "intensity": [0, 1], "focus": 1.0})
+    now, places = ledger.changed(now)
+    assert places == [(SERIES, "", -1)]
+    groups = {"live": "alive"}
+    about = {
+        "kind": "bundle",
+        "series": list(SERIES),
+        "sha256": "b",
+        "classes": ["live"],
+        "groups": groups,
+        "table": "t",
+    }
+    ledger.add({"seq": 3, **about})
+    assert ledger.changed(now)[1] == [(SERIES, "", -1)]
+    assert ledger.called_last(SERIES).sha256 == "b"
+
+
+def test_the_index_that_called_last_is_that_of_the_newest_line():
+    bundle = {"kind": "bundle", "series": list(SERIES), "classes": ["live"], "groups": {"live": "alive"}, "table": "t"}
+    lines = [
+        {"seq": 1, **bundle, "sha256": "b"},
+        {"seq": 2, **bundle, "sha256": "c"},
+        calls_line(3, {"live": 1}),
+        frame_line(4, timepoint=2),
+    ]
+    assert ledger_of(lines[:3]).called_last(SERIES).sha256 == "c"
+    assert ledger_of(lines).called_last(SERIES).sha256 == "b"
+    assert ledger_of(lines[::-1]).called_last(SERIES).sha256 == "b"
+    assert Ledger().called_last(SERIES) is None

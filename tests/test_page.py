@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from cellvigil import config, page
 from cellvigil.check import check
@@ -27,7 +27,7 @@ TOKEN = "0123456789abcdef0123"
 
 
 def application(token: str = "") -> page.WSGIApplication:
-    return page.application(CollectorRegistry(), lambda: (True, {"backlog_frames": 3}), token)
+    return page.application(make_wsgi_app(CollectorRegistry()), lambda: (True, {"backlog_frames": 3}), token)
 
 
 @pytest.fixture

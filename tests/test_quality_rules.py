@@ -1,5 +1,6 @@
 """Focus, exposure and coverage beyond test_quality.py: both kinds of frames, exact invariances, few cells."""
 
+import dataclasses
 import itertools
 import math
 
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 
 from cellvigil.config import Response
-from cellvigil.data import Cells, Quality
-from cellvigil.quality import focus, judge, measure, usual_focus
+from cellvigil.data import Calls, Cells, Quality
+from cellvigil.quality import focus, judge, judge_debris, measure, usual_focus
 from cellvigil.segment import cells_from_labels
 from simulated import assay_of, cells_of, frames_of, plane_of, range_of
+from store_records import calls_of
 
 KINDS = ["gen5", "nanolive"]
 
@@ -184,3 +186,33 @@ def test_a_field_of_few_cells_is_not_mistaken_for_a_blurred_one(kind):
 def test_a_field_without_structure_is_never_left_out_as_blurred(usual):
     quality = measure(noisy(), no_cells((300, 400)), (0.0, 4000.0), pixel_size_um=0.322)
     assert judge(quality, usual, LIMITS).excluded == ""
+
+
+def called(states: str, *, edge: str = "") -> tuple[Calls, np.ndarray]:
+    """Calls of cells: l(ive), d(ebris), u(nknown debris); `edge`: x = at the border."""
+    calls = calls_of(len(states), classes=2)
+    best = np.array([0 if state == "l" else 1 for state in states], np.int16)
+    unknown = np.array([state == "u" for state in states], bool)
+    counted = np.array([mark != "x" for mark in edge.ljust(len(states))], bool)
+    return dataclasses.replace(calls, best_ids=best, unknown=unknown), counted
+
+
+@pytest.mark.parametrize(
+    ("states", "edge", "excluded"),
+    [
+        ("lldd", "", ""),  # just at the limit
+        ("lddd", "", "debris"),
+        ("lddd", " xx", ""),  # debris at the border is not counted
+        ("dl", " x", "debris"),  # nor are cells there
+        ("lduu", "", ""),  # an unknown cell is no artefact, whatever it resembles
+        ("dd", "xx", ""),  # nothing counts: there is no debris either
+        ("", "", ""),
+    ],
+)
+def test_a_frame_that_is_mostly_debris_is_left_out(states, edge, excluded):
+    fine = Quality(focus=1.0, saturated=0.0, dark=0.0, coverage=0.1)
+    calls, counted = called(states, edge=edge)
+    assert judge_debris(fine, calls, counted, [1], 0.5).excluded == excluded
+    assert judge_debris(fine, calls, counted, [], 0.5).excluded == ""  # an index without artefacts sees none
+    blurred = dataclasses.replace(fine, excluded="focus")
+    assert judge_debris(blurred, calls, counted, [1], 0.5) == blurred  # the first reason stands

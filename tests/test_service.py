@@ -6,6 +6,9 @@ import pytest
 
 from cellvigil.data import UNKNOWN
 from cellvigil.rehearse.run import run as film
+from cellvigil.service.serve import once
+from cellvigil.store.reader import plate_lines
+from cellvigil.store.recover import plate_folders
 from lab import Lab, small_assay
 
 
@@ -16,6 +19,7 @@ def test_a_folder_that_is_written_to_becomes_counts_and_every_frame_is_there_onc
         writer.start()
         service.wait_for(lambda: service.committed() == 12)
         writer.join()
+        service.tallied()
         plate = service.wait_for(lambda: _plate(service))
         counted = {
             well: sum(service.value("cellvigil_cells", plate=plate, well=well, state=state) for state in
@@ -59,6 +63,7 @@ def test_a_restart_with_nothing_new_shows_the_old_values_and_does_nothing(lab: L
     lab.film(timepoints=1)
     with lab.service() as service:
         service.wait_for(lambda: service.committed() == 2)
+        service.tallied()
         cells = {key: v for key, v in service.samples().items() if key[0] == "cellvigil_cells"}
         assert service.terminate() == 0
     with lab.service() as service:
@@ -94,3 +99,19 @@ def test_a_backlog_is_worked_off_in_the_configured_order(lab: Lab, order: str):
 def _plate(service):
     found = [dict(labels)["plate"] for name, labels in service.samples() if name == "cellvigil_cells"]
     return found[0] if found else None
+
+
+def test_a_frame_that_is_mostly_debris_is_kept_and_left_out_of_the_counts(lab: Lab):
+    lab.film(timepoints=4)
+    once(lab.config(response={"max_debris": 0.0}))  # any debris is too much
+    [folder] = plate_folders(lab.store)
+    lines = [line for line in plate_lines(folder) if line["kind"] == "frame"]
+    debris = [
+        line["counts"]["debris"] > 0 and line["quality"]["excluded"] not in ("focus", "exposure") for line in lines
+    ]
+    assert any(debris)
+    assert not all(debris)
+    assert [line["quality"]["excluded"] == "debris" for line in lines] == debris
+    for line in lines:
+        assert line["outcome"] == ("excluded" if line["quality"]["excluded"] else "counted")
+        assert set(line["certainty"]) >= {"rated", "probability", "tested", "novel"}

@@ -435,3 +435,36 @@ def test_a_plate_of_an_older_version_goes_on_with_its_columns(tmp_path, monkeypa
     sets = {(row["experiment"], row["in_set_live"] is None) for row in found}
     assert sets == {(SERIES[1], True), ("next", False)}
     assert other.t == 0
+
+
+def test_the_journal_says_how_sure_the_calls_of_the_counted_cells_are(tmp_path):
+    edge = np.array([False, False, True, False, False, True])  # as `cells_of` marks them
+    calls = replace(
+        calls_of(6),
+        best_ids=np.array([0, 1, 0, 2, 0, 0], np.int16),
+        probabilities=np.array(
+            [[0.5, 0.3, 0.2], [0.1, 0.9, 0.0], [1, 0, 0], [0.2, 0.2, 0.6], [np.nan] * 3, [1, 0, 0]], np.float32
+        ),
+        novelty_p=np.array([0.1, 0.7, 0.01, 0.05, np.nan, 0.01], np.float32),
+    )
+    store = open_store(tmp_path)
+    one = record(n=6, calls=calls)
+    np.testing.assert_array_equal(one.cells.touches_edge, edge)
+    line = store.append(one).line
+    assert line["certainty"] == {"rated": 3, "probability": 2.0, "tested": 3, "novel": 2, "typical": 1}
+    [value] = store.ledger.well_times(SERIES)
+    assert value.probability == pytest.approx(2 / 3)
+    assert value.novel == pytest.approx(2 / 3)
+    sure = replace(calls, probabilities=np.full((6, 3), 0.9, np.float32), novelty_p=np.full(6, np.nan, np.float32))
+    store.append_calls(store.ledger.frame(key()), replace(sure, bundle_sha256="12" * 32), CLASSES, GROUPS)
+    store.close()
+    with contextlib.closing(open_store(tmp_path)) as again:
+        [value] = again.ledger.well_times(SERIES)
+    assert value.probability == pytest.approx(0.9)
+    assert np.isnan(value.novel)
+
+
+def test_a_frame_without_cells_is_neither_sure_nor_unsure(tmp_path):
+    with contextlib.closing(open_store(tmp_path)) as store:
+        line = store.append(record(n=0)).line
+    assert line["certainty"] == {"rated": 0, "probability": 0.0, "tested": 0, "novel": 0, "typical": 0}

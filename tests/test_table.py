@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pyarrow.csv
@@ -14,6 +15,8 @@ import pytest
 from cellvigil.cli import main
 from cellvigil.data import FileRef
 from cellvigil.errors import StoreError, UsageError
+from cellvigil.ledger import Design
+from cellvigil.platemap import PlatePlan, WellPlan
 from cellvigil.store.fit import SourcePlan
 from cellvigil.store.reader import read_ledger
 from cellvigil.store.repair import repair
@@ -227,3 +230,23 @@ def test_a_channel_that_came_late_stands_in_its_frames_row(tmp_path):
     [row] = next(frame_rows(tmp_path)).to_pylist()
     assert (row["channels"], row["missing_channels"]) == ("channel-0;channel-1", "")
     assert row["files"] == f"{one.frame.files[0].path};late.tif"
+
+
+def test_rows_tell_the_arm_as_the_record_has_it(tmp_path):
+    store = open_store(tmp_path / "store")
+    for well in ("A1", "B2", "C3"):
+        store.append(record(key(well), n=3))
+    at = START + timedelta(hours=1)
+    wells = {
+        "A1": WellPlan("A1", "control", vehicle="DMSO"),
+        "B2": WellPlan("B2", "treated", "Raptinal", 10.0, "uM", treated_at=at),
+    }
+    store.journal_lines(SERIES, [Design(PlatePlan(wells)).line(SERIES, at)])
+    store.close()
+    for batches in (rows(tmp_path / "store"), frame_rows(tmp_path / "store")):
+        found = {row["well"]: row for batch in batches for row in batch.to_pylist()}
+        told = {well: (row["arm"], row["role"], row["dose"], row["treated_at"]) for well, row in found.items()}
+        assert told["A1"] == ("control", "control", None, None)
+        assert told["B2"] == ("Raptinal 10 uM", "treated", 10.0, at)
+        assert told["C3"] == (None, None, None, None)
+        assert (found["B2"]["compound"], found["B2"]["dose_unit"], found["A1"]["vehicle"]) == ("Raptinal", "uM", "DMSO")

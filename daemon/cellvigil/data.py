@@ -168,6 +168,16 @@ class Calls:
 
 
 @dataclass(frozen=True, slots=True)
+class CallConfusion:
+    """How calls go wrong on cells that an index did not hold, for one way of calling."""
+
+    counts: tuple[tuple[int, ...], ...]  # (classes, classes + 1) cells: rows true class, columns called, unknown last
+    # (classes,) 1 or more: cells of one image (group) resemble each other, so n of a class tell as much as n / effect
+    # independent ones.
+    effects: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Quality:
     """Image quality of one frame's segmentation channel; dimensionless ratios unless said."""
 
@@ -175,7 +185,7 @@ class Quality:
     saturated: float  # share of pixels at the range's top, 0..1
     dark: float  # share of pixels at the range's bottom, 0..1
     coverage: float  # share of the image covered by cell masks, 0..1
-    excluded: str = ""  # why the frame is left out of the gauges: "focus", "exposure", "coverage"; "" = it counts
+    excluded: str = ""  # why the frame is left out: "focus", "exposure", "coverage", "debris"; "" = it counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +194,20 @@ class Baseline:
 
     intensity: tuple[float, float]  # raw values that become 0 and 255
     focus: float  # median `Quality.focus` of those frames; limits are shares of it; 0 = none could be measured
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How bright the pixels of one (Y, X) plane are, in raw grey levels; made and laid out by `histogram`."""
+
+    pixels: int  # those that are finite; 0 = nothing is known
+    saturated: float  # share of pixels at the top of the pixel type's range, or of what is there, 0..1
+    origin: float  # value of level 0
+    step: float  # between two levels that the camera gives
+    zero: int  # level of the plane's median: bins are counted from here
+    exact: int  # so many levels to either side have a bin each
+    otsu: float  # Otsu's threshold, halfway between two levels; NaN where all pixels are equal
+    bins: bytes  # bins that are not empty, ascending: gap since the last and number of pixels, as LEB128
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,6 +225,9 @@ class Record:
     groups: Mapping[str, str]  # class name -> one of GROUPS
     missing_channels: tuple[str, ...] = ()  # required channels that never came (the frame timed out)
     revision: int = 0  # 0 = first; a rewritten file makes the next revision of the same key
+    confusion: CallConfusion | None = None  # of the index, for the way it called here; None: not known
+    confusion_overridden: bool = False  # not known because the configuration overrides the index's settings
+    signals: Mapping[str, Histogram] = field(default_factory=dict)  # of each channel that is not segmented
 
 
 @dataclass(frozen=True, slots=True)

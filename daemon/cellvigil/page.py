@@ -6,8 +6,10 @@ knows nothing of frames.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
+import gzip
 import hashlib
 import hmac
 import ipaddress
@@ -23,22 +25,34 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
-
 from cellvigil import config
 from cellvigil.errors import UsageError
 
 Health = Callable[[], tuple[bool, Mapping[str, Any]]]
 """Says whether the service works, and the figures that say so."""
 
+Page = Callable[[], tuple[str, bytes] | None]
+"""Makes one address's answer: content type and bytes; None = there is nothing (yet). TimeoutError: it takes too long."""
+
 _MOST_CLIENTS = 32  # at once
 _PATIENCE_S = 10  # a client that sends nothing does not hold a thread for ever
 _LONGEST_S = 30  # in all, for one client
 _SHORTEST_TOKEN = 16  # characters
 
-_INDEX = b"""<!doctype html><title>Cellvigil</title><h1>Cellvigil</h1>
-<p><a href="/metrics">/metrics</a> for Prometheus, <a href="/healthz">/healthz</a> for a supervisor.</p>
-"""
+_LEVEL = 4  # of compression: a page of many wells shrinks to a tenth
+
+_TEXT = ("Content-Type", "text/plain; charset=utf-8")
+_GUARDS = (
+    # No script at all, nothing from elsewhere, in nobody's frame; and no browser keeps what needed a token.
+    (
+        "Content-Security-Policy",
+        "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'",
+    ),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+)
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -101,21 +115,26 @@ class _Quiet(WSGIRequestHandler):
         """Scrapes come every few seconds; logging each would bury what matters."""
 
 
-def application(registry: CollectorRegistry, health: Health, token: str = "") -> WSGIApplication:
-    """The WSGI application of the three addresses.
+def application(
+    metrics: WSGIApplication, health: Health, token: str = "", pages: Mapping[str, Page] | None = None
+) -> WSGIApplication:
+    """The WSGI application: `metrics` answers /metrics, `health` /healthz, `pages` whatever else there is, by address.
 
-    With a `token` a request must bring it (`Authorization: Bearer ...`); without it /healthz only says whether all is
-    well, and nothing else answers.
+    With a `token` a request must bring it (`Authorization: Bearer ...`, or as the password that a browser asks for);
+    without it /healthz only says whether all is well, and nothing else answers.
     """
-    metrics: WSGIApplication = make_wsgi_app(registry)
-    wanted = hashlib.sha256(f"Bearer {token}".encode()).digest()
+    shown = pages or {}
+    wanted = hashlib.sha256(token.encode()).digest()
 
     def is_known(environ: WSGIEnvironment) -> bool:
         # Digests: they are of one length, so the time of the comparison tells nothing of the token.
-        brought = hashlib.sha256(str(environ.get("HTTP_AUTHORIZATION", "")).encode("utf-8", "replace")).digest()
-        return not token or hmac.compare_digest(brought, wanted)
+        brought = _brought(str(environ.get("HTTP_AUTHORIZATION", "")))
+        return not token or hmac.compare_digest(hashlib.sha256(brought).digest(), wanted)
 
-    def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+    def answer(environ: WSGIEnvironment, plainly: StartResponse) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *failure: Any) -> Any:
+            return plainly(status, [*headers, *_GUARDS], *failure)
+
         path = environ.get("PATH_INFO", "/")
         known = is_known(environ)
         if path == "/healthz":
@@ -123,18 +142,37 @@ def application(registry: CollectorRegistry, health: Health, token: str = "") ->
             start("200 OK" if well else "503 Service Unavailable", [("Content-Type", "application/json")])
             return [json.dumps({"ok": well, **(figures if known else {})}).encode()]
         if not known:
-            headers = [("Content-Type", "text/plain; charset=utf-8"), ("WWW-Authenticate", "Bearer")]
-            start("401 Unauthorized", headers)
+            start("401 Unauthorized", [_TEXT, ("WWW-Authenticate", 'Basic realm="Cellvigil: any name, and the token"')])
             return [b"this needs the token of metrics.token_file\n"]
         if path == "/metrics":
             return metrics(environ, start)
-        if path == "/":
-            start("200 OK", [("Content-Type", "text/html; charset=utf-8")])
-            return [_INDEX]
-        start("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
-        return [b"not here: try /metrics or /healthz\n"]
+        try:
+            found = shown[path]() if path in shown else None
+        except TimeoutError:
+            start("503 Service Unavailable", [_TEXT, ("Retry-After", "15")])
+            return [b"this cannot be had at the moment: the disk hangs, or the machine is very busy\n"]
+        if found is not None:
+            kind, body = found
+            wants = kind.startswith("text/") and "gzip" in str(environ.get("HTTP_ACCEPT_ENCODING", ""))
+            start("200 OK", [("Content-Type", kind), *([("Content-Encoding", "gzip")] if wants else [])])
+            return [gzip.compress(body, _LEVEL, mtime=0) if wants else body]
+        start("404 Not Found", [_TEXT])
+        return [b"not here: try /, /metrics or /healthz\n"]
 
     return answer
+
+
+def _brought(authorization: str) -> bytes:
+    """The token that a request brings, as a bearer's or as a password; b"" if it brings none."""
+    kind, _, rest = authorization.partition(" ")
+    if kind == "Bearer":
+        return rest.encode("utf-8", "replace")
+    if kind != "Basic":
+        return b""
+    try:
+        return base64.b64decode(rest, validate=True).partition(b":")[2]
+    except ValueError:
+        return b""
 
 
 def read_token(path: Path | None) -> str:

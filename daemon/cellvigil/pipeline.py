@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
-from cellvigil import config, decide, neighbours, normalize, quality, segment
+from cellvigil import config, decide, histogram, neighbours, normalize, quality, segment
 from cellvigil.bundle.encoder import EncoderBundle
 from cellvigil.bundle.index import ReferenceIndex
-from cellvigil.data import F32, U8, Baseline, Calls, Cells, Crops, Embeddings, Frame, Quality, Record
+from cellvigil.data import F32, U8, Baseline, Calls, Cells, Crops, Embeddings, Frame, Histogram, Quality, Record
 
 
 class Embeds(Protocol):
@@ -72,6 +72,7 @@ class Prepared:
     crops: Mapping[int, Crops]  # by the side in pixels that an encoder takes
     quality: Quality
     stage_seconds: Mapping[str, float]
+    signals: Mapping[str, Histogram] = field(default_factory=dict)  # see data.Record
 
 
 class Stopwatch:
@@ -129,7 +130,23 @@ def prepare(frame: Frame, recipe: Recipe, baseline: Baseline) -> Prepared:
     measured = quality.measure(plane, cells, baseline.intensity, pixel_size_um=frame.pixel_size_um[0])
     judged = quality.judge(measured, baseline.focus, recipe.limits)
     watch.lap("quality")
-    return Prepared(frame, cells, crops, judged, watch.seconds)
+    signals = brightness(frame, unsegmented(frame, recipe.channel))
+    if signals:
+        watch.lap("signal")
+    return Prepared(frame, cells, crops, judged, watch.seconds, signals)
+
+
+def unsegmented(frame: Frame, channel: str) -> tuple[str, ...]:
+    """The frame's channels, but those that `normalize.plane_of` makes the plane of that is segmented."""
+    if not channel and not normalize.is_colour(frame):
+        return frame.channels[1:]
+    own = (channel,) if channel else tuple(name for name in frame.channels if name.lower() in normalize.RED_GREEN_BLUE)
+    return tuple(name for name in frame.channels if name not in own)
+
+
+def brightness(frame: Frame, names: Sequence[str]) -> dict[str, Histogram]:
+    """How bright these channels of a frame are: what a fluorescence signal can be made of at any later time."""
+    return {name: histogram.measure(frame.channel(name)) for name in names}
 
 
 def embed(batch: Sequence[Prepared], recipe: Recipe) -> list[Embeddings]:
@@ -184,19 +201,26 @@ def record(
     missing_channels: tuple[str, ...] = (),
     revision: int = 0,
 ) -> Record:
-    """Everything that the frame leaves behind, ready for the store."""
+    """Everything that the frame leaves behind, ready for the store. Only now, called, can it be left out as debris."""
+    index = recipe.index
+    artefacts = [place for place, name in enumerate(index.classes) if index.groups.get(name) == "artefact"]
+    counted = ~prepared.cells.touches_edge
+    judged = quality.judge_debris(prepared.quality, calls, counted, artefacts, recipe.limits.max_debris)
     return Record(
         frame=prepared.frame,
         cells=prepared.cells,
         embeddings=embeddings,
         calls=calls,
-        quality=prepared.quality,
+        quality=judged,
         provenance=recipe.provenance,
         stage_seconds={**prepared.stage_seconds, **stage_seconds},
         classes=recipe.index.classes,
         groups=recipe.index.groups,
         missing_channels=missing_channels,
         revision=revision,
+        confusion=decide.confusion_of(recipe.index, recipe.settings, recipe.rejection),
+        confusion_overridden=decide.overrides(recipe.index, recipe.settings, recipe.rejection),
+        signals=prepared.signals,
     )
 
 
@@ -210,4 +234,5 @@ def without_channels(prepared: Prepared, names: Sequence[str]) -> Prepared:
     frame = prepared.frame
     kept = [place for place, name in enumerate(frame.channels) if name not in names]
     fewer = replace(frame, pixels=frame.pixels[kept], channels=tuple(frame.channels[place] for place in kept))
-    return replace(prepared, frame=fewer)
+    signals = {name: one for name, one in prepared.signals.items() if name not in names}
+    return replace(prepared, frame=fewer, signals=signals)

@@ -1,4 +1,4 @@
-"""How good a frame's picture is: focus, exposure, coverage; and whether the frame counts. Pure.
+"""How good a frame's picture is: focus, exposure, coverage, debris; and whether the frame counts. Pure.
 
 Focus is the share of fine detail in the detail that is there: the ratio of two band-pass amplitudes, sigma 0.5 um and
 2.5 um, each freed of camera noise, tile by tile. An ideal edge gives 1, the fine lines of bright field more, a blurred
@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import cv2
 import numpy as np
 
 from cellvigil.config import Response
-from cellvigil.data import F32, Array, Cells, Quality
+from cellvigil.data import F32, Array, Bools, Calls, Cells, Quality
 
 NOTHING_TO_FOCUS_ON = math.nan
 """`Quality.focus` of a field without structure."""
@@ -62,6 +62,21 @@ def judge(quality: Quality, baseline_focus: float, limits: Response) -> Quality:
     elif quality.coverage > limits.max_coverage:
         reason = "coverage"
     return dataclasses.replace(quality, excluded=reason)
+
+
+def judge_debris(
+    quality: Quality, calls: Calls, counted: Bools, artefacts: Collection[int], max_debris: float
+) -> Quality:
+    """The same figures with `excluded` "debris" where more than this share of the counted cells is artefact.
+
+    `counted` (n,) bool: cells not at the border; `artefacts`: class ids of that group. What `judge` excluded stays so.
+    A frame without counted cells has no debris.
+    """
+    if quality.excluded or not counted.any():
+        return quality
+    debris = np.isin(calls.best_ids[counted & ~calls.unknown], list(artefacts))
+    share = np.count_nonzero(debris) / np.count_nonzero(counted)
+    return dataclasses.replace(quality, excluded="debris") if share > max_debris else quality
 
 
 def usual_focus(figures: Iterable[float]) -> float:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from cellvigil.data import NEIGHBOURS_KEPT, UNKNOWN, UNKNOWN_REASONS, Array
+from cellvigil.data import NEIGHBOURS_KEPT, UNKNOWN, UNKNOWN_REASONS, Array, FrameKey
 from cellvigil.errors import StoreError, UsageError
 from cellvigil.journal import Line
 from cellvigil.ledger import CalledBy, CommittedFrame, Ledger, committed_frame
@@ -41,6 +41,14 @@ _FRAME_FIELDS = (
     ("current", pa.bool_()),  # the highest revision of its frame
     ("outcome", pa.string()),  # "counted" or "excluded"
     ("bundle", pa.string()),  # sha256 of the index that called
+    ("arm", pa.string()),  # from here on what the last recorded plate map says; null for a well that is not in it
+    ("role", pa.string()),
+    ("compound", pa.string()),
+    ("dose", pa.float64()),
+    ("dose_unit", pa.string()),
+    ("vehicle", pa.string()),
+    ("cell_line", pa.string()),
+    ("treated_at", pa.timestamp("us", tz="UTC")),
 )
 _QUALITY = ("focus", "saturated", "dark", "coverage")
 
@@ -199,6 +207,24 @@ def _common(ledger: Ledger, frame: CommittedFrame) -> dict[str, Any]:
         "current": ledger.revision(key) == frame.revision,
         "outcome": frame.outcome,
         "bundle": bundle,
+        **_treatment(ledger, key),
+    }
+
+
+def _treatment(ledger: Ledger, key: FrameKey) -> dict[str, Any]:
+    design = ledger.design(key.series)
+    plan = design.plan.wells.get(key.well) if design else None
+    if design is None or plan is None:
+        return {}
+    return {
+        "arm": readable(design.plan.arm(key.well)),
+        "role": plan.role,
+        "compound": readable(plan.compound) or None,
+        "dose": plan.dose,
+        "dose_unit": readable(plan.unit) or None,
+        "vehicle": readable(plan.vehicle) or None,
+        "cell_line": readable(plan.cell_line) or None,
+        "treated_at": plan.treated_at,
     }
 
 

@@ -35,7 +35,8 @@ def _rehearse(args: argparse.Namespace) -> int:
         reference = write_reference(args.out / "reference", assay, args.reference)
         result["reference"] = str(reference.annotations)
     done = run(assay, args.out, pace_s=args.pace, pieces=args.pieces, pause_s=args.pause, progress=_progress_line)
-    result |= {"images": str(done.images), "truth": str(done.truth), "frames": done.frames, "files": done.files}
+    result |= {"images": str(done.images), "truth": str(done.truth), "plate_map": str(done.plate_map)}
+    result |= {"events": str(done.events), "frames": done.frames, "files": done.files}
     if args.json:
         print_json(result)
     else:

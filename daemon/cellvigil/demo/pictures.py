@@ -12,6 +12,7 @@ import zarr
 
 from cellvigil import table
 from cellvigil.data import I32, Array
+from cellvigil.demo.response import Response
 from cellvigil.demo.result import Result
 from cellvigil.store.recover import plate_folders
 
@@ -28,14 +29,31 @@ def draw_curves(result: Result, out: Path) -> None:
         hours, colour = [row.hours for row in rows], ARM_COLOURS.get(arm, "#333333")
         axes.plot(hours, [row.true_share for row in rows], "--", color=colour, lw=1.5, label=f"{arm}, true")
         axes.plot(hours, [row.counted_share for row in rows], "-o", color=colour, ms=4, label=f"{arm}, counted")
+    if result.response is not None:
+        _draw_response(axes, result.response)
     axes.plot([], [], "-", color="#bbbbbb", lw=0.7, label="single wells, counted")
     for points in result.wells.values():
         axes.plot([p[0] for p in points], [p[1] for p in points], "-", color="#bbbbbb", lw=0.7, zorder=0)
     axes.set(xlabel="hours", ylabel="dying and dead cells", ylim=(0, 1), title="Simulated assay: counted and true")
     axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper left")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(out, dpi=120)
+
+
+def _draw_response(axes: Any, response: Response) -> None:
+    """The arms' intervals, when the drug came, and when each well's onset was found."""
+    for arm, course in response.arms.items():
+        colour = ARM_COLOURS["control" if arm == "control" else "treated"]
+        axes.fill_between(course.hours, course.low, course.high, color=colour, alpha=0.12, lw=0)
+    axes.fill_between([], [], [], color="#888888", alpha=0.2, lw=0, label="95 % interval of an arm (over its wells)")
+    axes.axvline(response.drug_h, color="#333333", lw=0.8, ls=":")
+    axes.annotate("drug", (response.drug_h, 0.5), xytext=(4, 0), textcoords="offset points", fontsize=9)
+    for well, hours in response.onset_h.items():
+        at = response.drug_h + hours
+        axes.plot([at], [0.02], "^", color=ARM_COLOURS["treated"], ms=7)
+        axes.annotate(well, (at, 0.02), xytext=(5, 2), textcoords="offset points", fontsize=9)
+    axes.plot([], [], "^", color=ARM_COLOURS["treated"], ms=7, label="onset of a well's response, found")
 
 
 def draw_frame(store: Path, out: Path) -> None:

@@ -29,11 +29,13 @@ from cellvigil.errors import CellvigilError, UsageError
 from cellvigil.rehearse.assay import Assay
 from cellvigil.rehearse.reference import write_reference
 from cellvigil.rehearse.run import IMAGES, TRUTH, Rehearsal, run
+from cellvigil.rehearse.sheets import write_sheets
 
 ENCODER = "efficientnet-lite0"
 STATES = "live=alive,apoptotic=dying,necrotic=dead,debris=artefact"
 _MARK = ".cellvigil-demo"
 _REFERENCE_FRAMES = 24
+_WELLS = ("A1", "A2", "A3", "B1", "B2", "B3")  # three of an arm: fewer tell little of how wells differ
 _PACE_S = 1.0  # real seconds between two time points
 _PATIENCE_S = 600.0  # without a new frame
 
@@ -68,7 +70,7 @@ def demo(out: Path, *, seed: int = 7, port: int = 0, keep: bool = False) -> dict
     began = time.monotonic()
     places = Places(out.absolute())
     _claim(places.out)
-    assay = Assay(seed=seed, timepoints=16, minutes=120.0, dosed_at=2)
+    assay = Assay(seed=seed, wells=_WELLS, treated=_WELLS[3:], timepoints=16, minutes=120.0, dosed_at=2)
     _say("1/5  encoder: EfficientNet-Lite0 with its real ImageNet weights, to ONNX without torch")
     _encoder(places)
     _say("2/5  reference cells of another seed, and an index of them")
@@ -77,7 +79,7 @@ def demo(out: Path, *, seed: int = 7, port: int = 0, keep: bool = False) -> dict
     _configure(places, assay, port)
     _say(f"3/5  the service watches {places.out / IMAGES} while the microscope writes")
     with _service(places) as address:
-        _say(f"     live: {address}/metrics (in a browser or Prometheus)")
+        _say(f"     live: {address}/metrics for Prometheus, {address}/ for you")
         written = _film(assay, places, address)
         _say("4/5  every frame is committed; the counts beside the truth")
         if keep:
@@ -142,6 +144,7 @@ def _tool(module: str, *arguments: str) -> None:
 
 def _configure(places: Places, assay: Assay, port: int) -> None:
     (places.out / IMAGES).mkdir()
+    plate_map, events = write_sheets(assay, places.out)  # as the biologist does: before the plate goes in
     settings = {
         "version": 1,
         "sources": [
@@ -153,6 +156,8 @@ def _configure(places: Places, assay: Assay, port: int) -> None:
                 "channels": {"segment": "Bright Field"},
                 "expect": {"wells": len(assay.wells), "fields": assay.fields, "cells": 40},
                 "interval_s": assay.minutes * 60,
+                "plate_map": plate_map.name,
+                "events": events.name,
                 "scan_interval_s": 0.3,
                 "index": "demo",
                 "same_device_as_index": True,
@@ -237,7 +242,7 @@ def _committed(address: str) -> int:
 
 
 def _hold(address: str) -> None:
-    _say(f"     serving {address}/metrics until Ctrl-C")
+    _say(f"     serving {address}/ until Ctrl-C")
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             time.sleep(1)

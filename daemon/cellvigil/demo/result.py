@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cellvigil import table
+from cellvigil.demo.response import Response, response_lines, response_of
 from cellvigil.rehearse.score import Agreement, ArmRow, Figures, agreement, figures, match_cells, score_counts
 from cellvigil.rehearse.truth import CellRow, read_cells, read_wells
 from cellvigil.store.reader import read_ledger
@@ -26,6 +27,7 @@ class Result:
     cells: int  # committed, those at the border too
     excluded: int  # frames left out of the counts (out of focus, badly exposed)
     wells: Mapping[str, list[tuple[float, float, float]]]  # well -> (hours, counted share, true share)
+    response: Response | None  # None without a plate map
 
     def figures(self) -> dict[str, Any]:
         """Plain numbers, for JSON."""
@@ -40,6 +42,7 @@ class Result:
             "by_state": {state: round(value, 4) for state, value in self.cells_matched.by_state.items()},
             "cells": self.cells,
             "excluded_frames": self.excluded,
+            "onset_h": {} if self.response is None else {w: round(h, 2) for w, h in self.response.onset_h.items()},
         }
 
 
@@ -70,6 +73,7 @@ def result_of(store: Path, truth: Path) -> Result:
             ]
             for well in sorted({well for well, _ in counted})
         },
+        response=response_of(ledger),
     )
 
 
@@ -101,6 +105,8 @@ def table_lines(result: Result) -> Iterator[str]:
         f"     single cells: {_percent(single.recall)} found, {_percent(single.precision)} of the found are cells, "
         f"balanced accuracy of the calls {single.balanced_accuracy:.3f}"
     )
+    if result.response is not None:
+        yield from response_lines(result.response)
     if result.excluded:
         yield f"     {result.excluded} frames were out of focus or badly exposed: kept, and left out of the counts"
 

@@ -7,18 +7,28 @@ DESIGN's, "What a count means". One thread may add while others ask.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from statistics import median
 from typing import Any
 
 from cellvigil.data import Baseline, FrameKey
+from cellvigil.ledger.design import Design
 from cellvigil.ledger.entries import Entries
 from cellvigil.ledger.packed import NONE, Row, moment
 from cellvigil.ledger.series import Book
-from cellvigil.ledger.values import TIERS, CalledBy, CommittedFrame, FileNote, Series, Unit, WellTime
+from cellvigil.ledger.signals import Signals, shift, shifts, signals
+from cellvigil.ledger.values import (
+    TIERS,
+    CalledBy,
+    CommittedFrame,
+    FileNote,
+    Series,
+    Shift,
+    Unit,
+    WellTime,
+)
+from cellvigil.ledger.wells import well_time
 
 
 class Ledger:
@@ -72,11 +82,15 @@ class Ledger:
             row = revisions.get(max(revisions, default=-1) if revision is None else revision)
             return None if row is None else self._committed(self._entries.frames[row])
 
-    def frames(self, series: Series) -> list[CommittedFrame]:
-        """Every committed revision of a series, ordered by slot, then well and field, then revision."""
+    def frames(self, series: Series, well: str | None = None) -> list[CommittedFrame]:
+        """Every committed revision of a series, or of one of its wells, ordered by slot, then well and field, then
+        revision.
+        """
         with self._lock:
             frames = self._entries.frames
-            lasts = [last for well in self._book(series).wells.values() for last in well.values()]
+            wells = self._book(series).wells
+            asked = wells.values() if well is None else [wells.get(well, {})]
+            lasts = [last for times in asked for last in times.values()]
             rows = [row for last in lasts for row, _, _, t in frames.chain(last) if t != NONE]
             found = [self._committed(frames[row]) for row in rows]
         return sorted(found, key=lambda frame: (frame.t, frame.key, frame.revision))
@@ -87,6 +101,12 @@ class Ledger:
             newest = self._book(series).newest
             found = max(newest.values(), default=None) if slot is None else newest.get(slot)
             return None if found is None else moment(found)
+
+    def last_frame(self, series: Series) -> CommittedFrame | None:
+        """The frame of a series that was committed last; None if it has none. Cheap."""
+        with self._lock:
+            number = self._book(series).last[1]
+            return None if number == NONE else self._committed(self._entries.frames[number])
 
     def calls(self, key: FrameKey, revision: int) -> tuple[str, Mapping[str, int]] | None:
         """The current calls of a committed revision: the index's sha256, and cells a state. None if there are none."""
@@ -107,9 +127,36 @@ class Ledger:
         with self._lock:
             return [entry for (of, _), entry in self._entries.bundles.items() if of == series]
 
+    def signals(self, series: Series) -> Signals:
+        """How bright the channels of a series are that are not segmented: channel -> (well, timepoint) -> fields.
+
+        A histogram a field of view, of its newest revision, in the fields' order: `histogram.unpacked` reads it. Frames
+        that are left out of the counts have theirs too: what leaves them out is seen in the segmented channel.
+        """
+        with self._lock:
+            return signals(self._entries, series)
+
+    def shifts(self, series: Series) -> dict[tuple[str, int], float]:
+        """How far a well had moved when the plate came back: (well, first time point after it) -> share of the side.
+
+        The largest of its fields that could be told, since the plate moves as one; NaN where none could.
+        """
+        with self._lock:
+            return shifts(self._book(series))
+
+    def shift(self, series: Series, well: str) -> dict[tuple[int, str], Shift]:
+        """What was said of each field of a well, withdrawn or not: by (timepoint, field)."""
+        with self._lock:
+            return shift(self._book(series), well)
+
     def baseline(self, series: Series) -> Baseline | None:
         """What the series' first frames fixed, or None if that is still to come."""
         entry = self._book(series).baseline
+        return None if entry is None else entry[1]
+
+    def design(self, series: Series) -> Design | None:
+        """The plate map and events that were last in use for a series; None if none were ever recorded."""
+        entry = self._book(series).design
         return None if entry is None else entry[1]
 
     def ordinals(self, series: Series) -> dict[tuple[str, int], int]:
@@ -130,8 +177,38 @@ class Ledger:
         with self._lock:
             wells = self._book(series).wells
             places = [(well, timepoint) for well in sorted(wells) for timepoint in sorted(wells[well])]
-            values = [self._well_time(series, *place, expected_fields) for place in places]
+            values = [well_time(self._entries, series, *place, expected_fields) for place in places]
             return [value for value in values if value is not None]
+
+    def places(self, series: Series) -> list[tuple[str, int]]:
+        """Every well and time point of a series that a line spoke of, by well, then time."""
+        with self._lock:
+            wells = self._book(series).wells
+            return [(well, timepoint) for well in sorted(wells) for timepoint in sorted(wells[well])]
+
+    def well_time(self, series: Series, well: str, timepoint: int, expected_fields: int = 1) -> WellTime | None:
+        """One well at one time point, as `well_times` has it; None where there is no frame."""
+        with self._lock:
+            return well_time(self._entries, series, well, timepoint, expected_fields)
+
+    def changed(self, since: int) -> tuple[int, list[tuple[Series, str, int]]]:
+        """What changed since `since`, a number that this gave before (0: since ever), and the number of now.
+
+        Each place (series, well, timepoint) is named once. ("", -1) as well and time point: something of the whole
+        plate, its index, its baseline, or that it is gone. A place may be named that is not there (any more).
+        """
+        with self._lock:
+            entries = self._entries
+            touched = dict.fromkeys(entries.touched[since:])
+            rows = [entries.frames[number] for number in touched if number >= 0]
+            whole = [(entries.series[-1 - number], "", NONE) for number in touched if number < 0]
+            places = [(entries.series[row.series], entries.frames.names[row.well], row.timepoint) for row in rows]
+            return len(entries.touched), [*whole, *dict.fromkeys(places)]
+
+    def called_last(self, series: Series) -> CalledBy | None:
+        """The index that made the newest calls of a series; None before there is one."""
+        with self._lock:
+            return self._entries.bundles.get((series, self._book(series).called[1]))
 
     def latest(
         self, series: Series, expected_fields: int = 1, *, now: datetime, timeout: timedelta
@@ -145,7 +222,7 @@ class Ledger:
         with self._lock:
             for well, times in self._book(series).wells.items():
                 for timepoint in sorted(times, reverse=True):
-                    value = self._well_time(series, well, timepoint, expected_fields)
+                    value = well_time(self._entries, series, well, timepoint, expected_fields)
                     if value is None:
                         continue
                     settled = value.complete or now - value.committed_at >= timeout
@@ -211,37 +288,6 @@ class Ledger:
             files=tuple(files.ref(number) for number in range(row.first_file, row.first_file + row.files)),
             tables=lists[row.tables],
             channels=lists[row.channels],
-        )
-
-    def _well_time(self, series: Series, well: str, timepoint: int, expected_fields: int) -> WellTime | None:
-        """The value of one place; None where no frame line was read of it."""
-        frames, book = self._entries.frames, self._book(series)
-        every = [frames[row] for row, _, _, t in frames.chain(book.wells[well][timepoint]) if t != NONE]
-        if not every:
-            return None
-        every.reverse()  # a chain begins with the last that came
-        every.sort(key=lambda row: row.revision)
-        current = list({row.field: row for row in every}.values())  # of each field the highest revision
-        newest = max(current, key=lambda row: (row.committed, frames.names[row.field]))
-        counted = [frames.names[row.outcome] == "counted" for row in current]
-        counts: dict[str, int] = {}
-        for row, counts_here in zip(current, counted, strict=True):
-            for state, cells in frames.counts(row).items() if counts_here else ():
-                counts[state] = counts.get(state, 0) + cells
-        expected = max(expected_fields, len(book.fields[well]))
-        first = min(row.acquired for row in current)
-        return WellTime(
-            series=series,
-            well=well,
-            timepoint=timepoint,
-            acquired_at=moment(first) + timedelta(microseconds=median(row.acquired - first for row in current)),
-            counts=counts,
-            fields_present=len(current),
-            fields_missing=expected - len(current),
-            fields_excluded=len(current) - sum(counted),
-            focus=median([row.focus for row in current if math.isfinite(row.focus)] or [math.nan]),
-            bundle=frames.names[newest.bundle],
-            committed_at=moment(min(row.committed for row in every)),
         )
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 import sys
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cellvigil.data import Baseline
-from cellvigil.ledger.packed import BLANK, NONE, Files, Frames, Numbered, Row, micros
+from cellvigil.histogram import packed, read_line
+from cellvigil.ledger.design import design_of
+from cellvigil.ledger.packed import BLANK, CALLS, NONE, Files, Frames, Numbered, Row, micros
 from cellvigil.ledger.series import Book
-from cellvigil.ledger.values import CalledBy, Series, series_of
+from cellvigil.ledger.values import CalledBy, Series, Shift, called_by, joined, series_of
 
 Line = Mapping[str, Any]
 
@@ -31,8 +34,10 @@ class Entries:
         self.files = Files()
         self.last_of: dict[str, dict[str, int]] = {}  # source -> path -> the last that was read of that file
         self.bundles: dict[tuple[Series, str], CalledBy] = {}
+        self.signals: dict[str, dict[int, bytes]] = {}  # channel -> row -> packed histogram
         self.gone: dict[Series, int] = {}  # deleted plates -> the date (mtime_ns) of the newest of their files
         self.back: set[Series] = set()  # deleted plates that began anew
+        self.touched = array("i")  # rows, in the order in which something of them changed; -1 - n: of all of series n
         self._anew: dict[int, int] = {}  # number of a deleted plate's series -> files known when it was deleted
         self._early: dict[int, list[Line]] = {}  # what was attached to a row that has no frame line yet
         self._takers: Mapping[str, Callable[[Line], None]] = {
@@ -40,6 +45,8 @@ class Entries:
             "calls": self._calls,
             "baseline": self._baseline,
             "bundle": self._bundle,
+            "design": self._design,
+            "shift": self._shift,
             "files": self._touched,
             "attached": self._attached,
             "dropped": self._dropped,
@@ -88,9 +95,10 @@ class Entries:
         """Put a row in its place, or behind the others if its number is NONE; returns its number."""
         if number != NONE:
             self.frames[number] = row
-            return number
-        number = self.frames.append(row)
-        book.wells[self.frames.names[row.well]][row.timepoint] = number
+        else:
+            number = self.frames.append(row)
+            book.wells[self.frames.names[row.well]][row.timepoint] = number
+        self.touched.append(number)
         return number
 
     def _frame(self, line: Line) -> None:
@@ -100,30 +108,30 @@ class Entries:
         committed, slot = micros(line["committed_at"]), int(line["t"])
         focus = line["quality"]["focus"]
         names, lists, files = self.frames.names, self.frames.lists, line["files"]
-        calls = (known.seq, known.bundle, known.states, known.counts)
-        if known.seq < line["seq"]:
-            calls = self._calls_of(line)
-        row = Row(
-            known.field,
-            known.revision,
-            known.before,
-            slot,
-            names.number(line["path"]),
-            micros(line["acquired_at"]),
-            committed,
-            int(line["n_cells"]),
-            int(line["edge"]),
-            names.number(line["outcome"]),
-            math.nan if focus is None else float(focus),
-            lists.number(tuple(line["tables"])),
-            lists.number(tuple(line.get("channels", ()))),
-            len(self.files),
-            len(files),
-            *calls,
-            known.series,
-            known.well,
-            known.timepoint,
-            known.lost,
+        calls = tuple(known)[CALLS] if known.seq >= line["seq"] else self._calls_of(line)
+        row = Row._make(
+            (
+                known.field,
+                known.revision,
+                known.before,
+                slot,
+                names.number(line["path"]),
+                micros(line["acquired_at"]),
+                committed,
+                int(line["n_cells"]),
+                int(line["edge"]),
+                names.number(line["outcome"]),
+                math.nan if focus is None else float(focus),
+                lists.number(tuple(line["tables"])),
+                lists.number(tuple(line.get("channels", ()))),
+                len(self.files),
+                len(files),
+                *calls,
+                known.series,
+                known.well,
+                known.timepoint,
+                known.lost,
+            )
         )
         number = self._keep(book, number, row)
         for parts in files:
@@ -131,7 +139,10 @@ class Entries:
         book.fields.setdefault(line["key"][3], set()).add(line["key"][4])
         book.weigh(line)
         book.newest[slot] = max(book.newest.get(slot, committed), committed)
+        book.called = max(book.called, (line["seq"], line["bundle"]))
+        book.last = max(book.last, (line["seq"], number))
         self._sighted(book, line)
+        self._keep_signals(line, number)
         for early in self._early.pop(number, ()):
             self._attached(early)
 
@@ -174,6 +185,7 @@ class Entries:
             channels=self.frames.lists.number(every), first_file=first, files=len(self.files) - first
         )
         book.weigh(line)
+        self._keep_signals(line, number)
 
     def _note(self, parts: Sequence[Any], line: Line, number: int, row: Row) -> None:
         """Keep a file of a row, read when that says; as the last that was read of its path unless a later one is known.
@@ -202,15 +214,30 @@ class Entries:
             return one.committed < last.committed
         return known >= self._anew.get(series, 0) and one.seq < last.seq
 
+    def _keep_signals(self, line: Line, number: int) -> None:
+        """How bright the channels of a row are that are not segmented; lines of an older version say nothing of it."""
+        for channel, told in line.get("signals", {}).items():
+            self.signals.setdefault(sys.intern(channel), {})[number] = packed(read_line(told))
+
     def _calls(self, line: Line) -> None:
         book, number, known = self._place(line)
         if known.seq < line["seq"]:
-            seq, bundle, states, counts = self._calls_of(line)
-            self._keep(book, number, known._replace(seq=seq, bundle=bundle, states=states, counts=counts))
+            self._keep(book, number, Row._make((*known[: CALLS.start], *self._calls_of(line), *known[CALLS.stop :])))
+            book.called = max(book.called, (line["seq"], line["bundle"]))
 
-    def _calls_of(self, line: Line) -> tuple[int, int, int, int]:
-        """Seq, bundle, states and counts of a row."""
-        return line["seq"], self.frames.names.number(line["bundle"]), *self.frames.keep_counts(line["counts"])
+    def _calls_of(self, line: Line) -> tuple[Any, ...]:
+        """The part of a row that CALLS cuts out; lines of an older version say nothing of certainty."""
+        sure = line.get("certainty", {})
+        return (
+            line["seq"],
+            self.frames.names.number(line["bundle"]),
+            *self.frames.keep_counts(line["counts"]),
+            int(sure.get("rated", 0)),
+            float(sure.get("probability", 0.0)),
+            int(sure.get("tested", 0)),
+            int(sure.get("novel", 0)),
+            int(sure.get("typical", sure.get("tested", 0))),  # not told: nothing speaks against them
+        )
 
     def _lost(self, line: Line) -> None:
         book, number, known = self._place(line)
@@ -226,10 +253,26 @@ class Entries:
         if book.baseline is None or book.baseline[0] < line["seq"]:
             low, high = line["intensity"]
             book.baseline = (line["seq"], Baseline((float(low), float(high)), float(line["focus"])))
+            self.touched.append(-1 - book.number)
+
+    def _design(self, line: Line) -> None:
+        book = self._book(series_of(line["series"]))
+        if book.design is None or book.design[0] < line["seq"]:
+            book.design = (line["seq"], design_of(line))
 
     def _bundle(self, line: Line) -> None:
-        entry = CalledBy(line["sha256"], tuple(line["classes"]), dict(line["groups"]), line["table"])
-        self.bundles[(series_of(line["series"]), entry.sha256)] = entry
+        entry, place = called_by(line), (series_of(line["series"]), line["sha256"])
+        self.bundles[place] = joined(self.bundles[place], entry) if place in self.bundles else entry
+        self.touched.append(-1 - self.series.number(place[0]))
+
+    def _shift(self, line: Line) -> None:
+        book = self._book(series_of(line["series"]))
+        well, timepoint, name = sys.intern(line["well"]), int(line["timepoint"]), sys.intern(line["field"])
+        fields = book.shifts.setdefault((well, timepoint), {})
+        if fields.get(name, (NONE,))[0] < line["seq"]:
+            share, peak = (math.nan if line[key] is None else float(line[key]) for key in ("shift", "peak"))
+            fields[name] = (line["seq"], Shift(share, peak, int(line["before"]), int(line["after"])))
+            self.touched.append(book.wells.get(well, {}).get(timepoint, -1 - book.number))
 
     def _leave(self, line: Line) -> None:
         """A whole plate was deleted: nothing of it is asked for any more, but which files were done."""
@@ -238,6 +281,11 @@ class Entries:
         self.back.discard(series)
         self._anew[self.series.number(series)] = len(self.files)  # a journal that begins anew numbers from 1
         self.books.pop(series, None)
+        number = self.series.number(series)
+        for kept in self.signals.values():
+            for row in [row for row in kept if self.frames[row].series == number]:
+                del kept[row]
+        self.touched.append(-1 - self.series.number(series))
         self.bundles = {of: entry for of, entry in self.bundles.items() if of[0] != series}
 
     def _return(self, line: Line) -> None:

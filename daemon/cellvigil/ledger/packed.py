@@ -79,16 +79,24 @@ class Row(NamedTuple):
     bundle: int = 0
     states: int = 0  # a list of names
     counts: int = 0  # where its cells a state begin
+    rated: int = 0  # cells that count, with a calibrated probability
+    probability: float = 0.0  # sum of theirs, single precision
+    tested: int = 0  # cells that count, with a novelty p-value
+    novel: int = 0  # those of them with at most 0.1
+    typical: int = 0  # those of them with above 0.5
     series: int = 0
     well: int = 0
     timepoint: int = 0
     lost: bool = False
 
 
+CALLS = slice(Row._fields.index("seq"), Row._fields.index("series"))
+"""What a row says of its calls."""
+
 BLANK = Row(0, 0, NONE)
 """A row of which nothing is known but its place."""
 
-_ROW = struct.Struct("<iiiiiqqiiidiiiiqiiiiii?")
+_ROW = struct.Struct("<iiiiiqqiiidiiiiqiiiifiiiiii?")
 _IDENTITY = struct.Struct("<iiii")  # the first four of a row
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -70,6 +70,20 @@ class CalledBy:
     classes: tuple[str, ...]  # by id
     groups: Mapping[str, str]  # class -> group
     table: str  # where its calls stand in a field: "cells/calls-0123456789ab"
+    # How its calls go wrong on cells that it did not hold: rows true class, columns classes and "unknown", as counts of
+    # independent cells (each row divided by its design effect). None: not measured, or not for the way it called here.
+    confusion: tuple[tuple[float, ...], ...] | None = None
+    overridden: bool = False  # the index has a confusion, but cells of this plate were called under other settings
+
+
+@dataclass(frozen=True, slots=True)
+class FieldCounts:
+    """One field of view of a well at one time point: its highest revision."""
+
+    field: str
+    counts: Mapping[str, int]  # class or "unknown" -> cells not at the border; also of a frame that is left out
+    counted: bool  # False: the frame is left out (focus, exposure, coverage, debris)
+    focus: float  # sharpness; NaN where none was measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +97,32 @@ class WellTime:
     counts: Mapping[str, int]  # class or "unknown" -> cells that count, over the counted fields
     fields_present: int  # fields with a committed frame, excluded ones too
     fields_missing: int  # expected fields without one
-    fields_excluded: int  # fields left out of `counts` (focus, exposure, coverage)
+    fields_excluded: int  # fields left out of `counts` (focus, exposure, coverage, debris)
     focus: float  # median sharpness of its fields, excluded ones too; NaN if none was measured
     bundle: str  # sha256 of the index that called the newest of its fields
     committed_at: datetime  # when the first of its frames was committed: the frame timeout runs from here
+    fields: tuple[FieldCounts, ...]  # those present, by name
+    probability: float  # mean calibrated probability of the called class, over the counted cells; NaN: not calibrated
+    novel: float  # share of the counted cells with a novelty p-value of at most 0.1; NaN: the index has none
+    typical: float  # with one above 0.5; NaN: the index has none
 
     @property
     def complete(self) -> bool:
         """Whether every expected field has committed."""
         return self.fields_missing == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """How far a field of view had moved when the plate came back."""
+
+    share: float  # of the field's side; NaN where it could not be told
+    peak: float  # how sure that is, 0..1: see `shift.measure`
+    before: int  # time point that was compared; NONE_COMPARED = what was said is withdrawn (the events were edited)
+    after: int  # with this one
+
+
+NONE_COMPARED = -1
 
 
 def shares(counts: Mapping[str, int], groups: Mapping[str, str]) -> dict[str, float]:
@@ -102,6 +133,30 @@ def shares(counts: Mapping[str, int], groups: Mapping[str, str]) -> dict[str, fl
     living = {name for name, group in groups.items() if group in DENOMINATOR}
     whole = sum(counts.get(name, 0) for name in living)
     return {name: counts.get(name, 0) / whole for name in sorted(living)} if whole else {}
+
+
+def called_by(line: Mapping[str, Any]) -> CalledBy:
+    """What a journal line of kind "bundle" says of an index. Those of older versions know no confusion."""
+    told = line.get("confusion")
+    rows = None
+    if told is not None:
+        pairs = zip(told["counts"], told["effects"], strict=True)
+        rows = tuple(tuple(cells / effect for cells in row) for row, effect in pairs)
+    overridden = bool(line.get("confusion_overridden", False))
+    return CalledBy(line["sha256"], tuple(line["classes"]), dict(line["groups"]), line["table"], rows, overridden)
+
+
+def joined(known: CalledBy, more: CalledBy) -> CalledBy:
+    """Two lines of one plate and index as one, in whichever order they come.
+
+    Where they contradict (the configuration began, or ceased, to override the index in mid-assay) no one confusion
+    holds for all of the plate's cells: as if overridden.
+    """
+    if known.overridden or (not more.overridden and more.confusion in (None, known.confusion)):
+        return known
+    if more.overridden or known.confusion is not None:
+        return replace(known, confusion=None, overridden=True)
+    return replace(known, confusion=more.confusion)
 
 
 def series_of(parts: list[str]) -> Series:

@@ -1,83 +1,19 @@
-"""What Prometheus sees. The registry is passed in; the gauges of wells are made from a snapshot at each scrape.
+"""What Prometheus sees of the service itself: counters, histograms and a few gauges. The registry is passed in.
 
-A well's gauges are not kept as labelled children that would have to be cleared: a well that is not in the snapshot is
-not in the answer. After a restart the first snapshot comes from the ledger, so a dashboard shows no drop to zero.
-Names and labels are those of DESIGN.md, "Metrics"; `plate` is source/experiment/plate, since every microscope calls
-its plate "Plate 1".
+The figures of wells, arms and plates are none of these: see `families`, `rendering` and `exposition`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from cellvigil import __version__
 
 _STAGE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _DELAY_BUCKETS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400)
 _PROBABILITY_BUCKETS = tuple(step / 10 for step in range(1, 11))
-
-
-@dataclass(frozen=True, slots=True)
-class WellGauges:
-    """The last published value of one well."""
-
-    plate: str  # source/experiment/plate
-    well: str
-    acquired_at: datetime  # aware, UTC: of the time point that the value belongs to
-    cells: Mapping[str, int]  # state -> number of cells that count; every class and "unknown"
-    shares: Mapping[str, float]  # class -> share of the cells in alive, dying and dead; empty without such cells
-    unknown_ratio: float | None  # share of all counted cells that were called unknown; None without cells
-    fields_missing: int  # expected fields of view that never came at that time
-    focus_ratio: float | None  # sharpness against the plate's first frames; None where not measured
-    groups: Mapping[str, str]  # class -> alive | dying | dead | artefact | none
-
-
-class WellCollector(Collector):
-    """Turns the current snapshot of wells into gauges at each scrape."""
-
-    def __init__(self, snapshot: Callable[[], Iterable[WellGauges]]) -> None:
-        self._snapshot = snapshot
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        """The families, one sample a well (and state)."""
-        wells = tuple(self._snapshot())
-        place = ("plate", "well")
-        cells = GaugeMetricFamily("cellvigil_cells", "Cells of a well by called state.", labels=(*place, "state"))
-        share = GaugeMetricFamily(
-            "cellvigil_state_share",
-            "Share of a well's cells in one state (of those alive, dying or dead).",
-            labels=(*place, "state", "estimate"),
-        )
-        unknown = GaugeMetricFamily("cellvigil_unknown_ratio", "Share of cells called unknown.", labels=place)
-        acquired = GaugeMetricFamily(
-            "cellvigil_well_acquired_timestamp_seconds", "Acquisition time of the well's value.", labels=place
-        )
-        missing = GaugeMetricFamily("cellvigil_fields_missing", "Expected fields that lack in the value.", labels=place)
-        focus = GaugeMetricFamily("cellvigil_focus_ratio", "Sharpness against the plate's first frames.", labels=place)
-        groups = GaugeMetricFamily(
-            "cellvigil_state_info", "The group of each state.", labels=("plate", "state", "group")
-        )
-        for well in wells:
-            at = (well.plate, well.well)
-            for state, count in well.cells.items():
-                cells.add_metric((*at, state), count)
-            for state, value in well.shares.items():
-                share.add_metric((*at, state, "plain"), value)
-            if well.unknown_ratio is not None:
-                unknown.add_metric(at, well.unknown_ratio)
-            if well.focus_ratio is not None:
-                focus.add_metric(at, well.focus_ratio)
-            acquired.add_metric(at, well.acquired_at.timestamp())
-            missing.add_metric(at, well.fields_missing)
-        for labels in sorted({(well.plate, *pair) for well in wells for pair in well.groups.items()}):
-            groups.add_metric(labels, 1)
-        return (cells, share, unknown, acquired, missing, focus, groups)
 
 
 class Metrics:
@@ -142,15 +78,19 @@ class Metrics:
             "cellvigil_source_up", "0 while a source's folder is away, or a look at it hangs.", ["source"],
             registry=registry,
         )  # fmt: skip
+        self.plate_map_up = Gauge(
+            "cellvigil_plate_map_up", "0 while a source's plate map cannot be used as it is.", ["source"],
+            registry=registry,
+        )  # fmt: skip
+        self.events_up = Gauge(
+            "cellvigil_events_up", "0 while a source's events cannot be used as they are.", ["source"],
+            registry=registry,
+        )  # fmt: skip
         self.scan = Gauge(
             "cellvigil_scan_duration_seconds", "How long the last look at a source's folder took.", ["source"],
             registry=registry,
         )  # fmt: skip
         Info("cellvigil_build", "The running version.", registry=registry).info({"version": __version__})
-
-    def watch_wells(self, snapshot: Callable[[], Iterable[WellGauges]]) -> None:
-        """Publish the wells that `snapshot` returns at each scrape."""
-        self.registry.register(WellCollector(snapshot))
 
 
 class StoreMetrics:
@@ -180,3 +120,30 @@ class StoreMetrics:
             "cellvigil_retention_failures", "Times that retention failed on the disk, and was put off.",
             registry=registry,
         )  # fmt: skip
+
+
+class TallyMetrics:
+    """What Prometheus sees of how the figures of wells are made, and of what the alert rules compare them with."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.up = Gauge(
+            "cellvigil_tally_up", "0 while figures of a plate cannot be made: the last good ones stand.",
+            registry=registry,
+        )  # fmt: skip
+        self.duration = Gauge(
+            "cellvigil_tally_duration_seconds", "How long the last making of the figures took.", registry=registry
+        )
+        self.timestamp = Gauge(
+            "cellvigil_tally_timestamp_seconds", "What was committed before then is in the figures.", registry=registry
+        )
+        self.left_out = Gauge(
+            "cellvigil_wells_left_out", "Wells that are not shown: beyond metrics.max_wells.", registry=registry
+        )
+        self._threshold = Gauge(
+            "cellvigil_alert_threshold", "The limits of alerts, as configured.", ["alert"], registry=registry
+        )
+
+    def thresholds(self, limits: Mapping[str, float]) -> None:
+        """Publish the configuration's `alerts`, each by its key."""
+        for name, limit in limits.items():
+            self._threshold.labels(name).set(limit)

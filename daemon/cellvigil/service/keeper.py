@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import threading
 from collections import Counter
@@ -71,6 +72,7 @@ class Keeper:
         for labels in (("plate", retention.AGE), *((tier, why) for tier in TIERS for why in retention.CAUSES)):
             metrics.dropped.labels(*labels)  # from 0 on: an alert on an increase misses a series that begins at 1
         self.failures = metrics.failures
+        self.floor_h = math.nan  # hours until the disk's floor, at the last look
         self._one_at_a_time = threading.Lock()
 
     def look(self, now: datetime, going: Callable[[], bool] = lambda: True) -> None:
@@ -201,7 +203,8 @@ class Keeper:
         self._metrics.bytes.labels("journal").set(self._journal_bytes())
         floor = self._rules.free_floor_gb
         floor_bytes = self._settings.min_free_mb * 1e6 if floor is None else floor * 1e9
-        self._metrics.floor_hours.set(situation.hours_to(floor_bytes))
+        self.floor_h = situation.hours_to(floor_bytes)
+        self._metrics.floor_hours.set(self.floor_h)
 
 
 @contextlib.contextmanager

@@ -43,6 +43,7 @@ class Lasting:
         self.bundle: EncoderBundle = first.bundle
         self.provider = first.provider
         self.device_note = first.device_note
+        self.degraded = False  # whether it went to the CPU because its device failed
         self._encoder: Encoder | None = first
         self._opener = opener
         self._may_degrade = may_degrade
@@ -97,7 +98,7 @@ class Lasting:
         extra = {"encoder": self.name, "device": self.provider, "why": str(error)}
         LOGGER.error("the device failed again and again: on the CPU from now on, until a restart", extra=extra)
         self.device_note = f"running on the CPU: {self.provider} failed: {error.what}"
-        self.provider = "cpu"
+        self.provider, self.degraded = "cpu", True
         self._rebuilt.clear()
         self._told(self.name, DEGRADED)
 

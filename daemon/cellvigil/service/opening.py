@@ -45,6 +45,11 @@ class Kitchen:
         return "cpu" if "cpu" in running else min(running)
 
     @property
+    def is_degraded(self) -> bool:
+        """Whether an encoder runs on the CPU because its device failed."""
+        return any(encoder.degraded for encoder in self.encoders.values())
+
+    @property
     def device_note(self) -> str:
         """Why the provider is not the one that was hoped for; "" where it is."""
         return next((encoder.device_note for encoder in self.encoders.values() if encoder.device_note), "")
@@ -107,12 +112,21 @@ def _doubts(source: config.Source, wanted: config.Classify, index: ReferenceInde
             "was calibrated for its own k_min, k_max and threshold: as classify overrides them, calls have no "
             f"probability{floor}"
         )
+    if index.confusion is None or index.confusion.plain is None:
+        why = "it is of an older version" if index.confusion is None else index.confusion.measured.get("why_not", "")
+        yield f"does not know how its calls go wrong ({why}): shares are not corrected; build it again, or tune it"
+    elif decide.overrides(index, _settings(wanted, index), _rejection(source, wanted)):
+        yield "is overridden by classify: shares are not corrected, as how its calls go wrong was measured without that"
     if source.same_device_as_index and (calibration is None or calibration.novel_below is None):
         yield "is not calibrated for novelty: same_device_as_index has no effect; build it again"
 
 
 def _settings(wanted: config.Classify, index: ReferenceIndex) -> decide.Settings:
     return decide.Settings.of(index, k_min=wanted.k_min, k_max=wanted.k_max, threshold=wanted.threshold)
+
+
+def _rejection(source: config.Source, wanted: config.Classify) -> decide.Rejection:
+    return decide.Rejection(source.same_device_as_index, wanted.min_probability)
 
 
 def open_kitchen(
@@ -215,5 +229,5 @@ def _recipe(
             "index": index.sha256,
             **{f"encoder:{encoder.name}": encoder.bundle.sha256 for encoder in used},
         },
-        rejection=decide.Rejection(source.same_device_as_index, settings.classify.min_probability),
+        rejection=_rejection(source, settings.classify),
     )

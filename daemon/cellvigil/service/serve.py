@@ -20,9 +20,11 @@ from cellvigil import config
 from cellvigil.errors import StoreFull
 from cellvigil.metrics import Metrics
 from cellvigil.quarantine import Quarantine
-from cellvigil.service import crashes, gauges, keeper
+from cellvigil.service import crashes, keeper
+from cellvigil.service.designing import Designs
 from cellvigil.service.desk import Desk
 from cellvigil.service.door import open_door
+from cellvigil.service.drift import drift_of
 from cellvigil.service.feed import Feed
 from cellvigil.service.flow import Flow
 from cellvigil.service.folders import check_folders
@@ -32,7 +34,9 @@ from cellvigil.service.notify import Pulse, Supervisor
 from cellvigil.service.opening import Kitchen, open_bundles, open_told_kitchen, warnings_of
 from cellvigil.service.pause import Pause, Stopped
 from cellvigil.service.rounds import go_round
+from cellvigil.service.showing import Parts
 from cellvigil.service.stopping import Stopping, signals
+from cellvigil.service.tally import Tally, tallied
 from cellvigil.service.work import Work
 from cellvigil.sources.registry import format_of
 from cellvigil.store.fit import SourcePlan
@@ -69,7 +73,11 @@ def run(settings: config.Config) -> list[str]:
     """
     supervisor = Supervisor()
     with signals() as stopping, contextlib.suppress(Stopped):
-        with _house(settings, stopping, supervisor, patient=True) as house, _door(house):
+        with (
+            _house(settings, stopping, supervisor, patient=True) as house,
+            _tally(house) as tally,
+            _door(house, tally),
+        ):
             stopping.starts = False
             supervisor.tell(READY="1")
             _work(house, until_quiet=False)
@@ -91,6 +99,9 @@ def once(settings: config.Config) -> dict[str, int]:
         stopping.starts = False
         _work(house, until_quiet=True)
         house.keeper.look(datetime.now(UTC))
+        designs = Designs(settings, house.store, house.metrics)
+        designs.follow(datetime.now(UTC))
+        drift_of(settings, house.store).look(designs.events, datetime.now(UTC))
         return _summary(house)
     return dict.fromkeys(_OUTCOMES, 0)
 
@@ -124,7 +135,6 @@ def _house(settings: config.Config, stopping: Stopping, supervisor: Supervisor, 
         check_folders(settings.sources, store.ledger, patient=patient)
         quarantine = _open_quarantine(settings)
         metrics.store_free.set_function(lambda: _free_bytes(settings))
-        metrics.watch_wells(lambda: gauges.wells(store.ledger, settings, datetime.now(UTC)))
         feeds = tuple(_feed(source, settings, store, quarantine, metrics) for source in settings.sources)
         pause = Pause(metrics.paused)
 
@@ -229,15 +239,23 @@ def _free_bytes(settings: config.Config) -> float:
     return float(figures.f_bavail * figures.f_frsize)
 
 
-def _door(house: _House) -> contextlib.AbstractContextManager[None]:
-    return open_door(
-        house.settings.metrics,
-        house.metrics,
+def _tally(house: _House) -> contextlib.AbstractContextManager[Tally]:
+    return tallied(house.store, house.settings, house.metrics, stopping=house.stopping.stop, left=house.left)
+
+
+def _door(house: _House, tally: Tally) -> contextlib.AbstractContextManager[None]:
+    parts = Parts(
+        settings=house.settings,
+        store=house.store,
+        metrics=house.metrics,
         feeds=house.feeds,
         kitchen=house.kitchen,
         pulse=house.pulse,
         pause=house.pause,
+        tally=tally,
+        keeper=house.keeper,
     )
+    return open_door(parts)
 
 
 def _work(house: _House, *, until_quiet: bool) -> None:

@@ -219,7 +219,9 @@ class Work:
                 self._patiently(partial(self.store.note_files, frame.key, frame.files), wait)
                 continue
             try:
-                self._patiently(partial(self.store.attach, frame, missing=job.files.missing), wait)
+                signals = pipeline.brightness(frame, frame.channels)
+                attach = partial(self.store.attach, frame, missing=job.files.missing, signals=signals)
+                self._patiently(attach, wait)
             except BadFile as error:
                 failed = failed or error
                 continue

@@ -6,12 +6,12 @@ through `commit` only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from cellvigil.data import Frame
+from cellvigil.data import Frame, Histogram
 from cellvigil.errors import BadFile, StoreError
 from cellvigil.journal import Line
 from cellvigil.ledger import CommittedFrame
@@ -24,7 +24,7 @@ from cellvigil.store.layout import Geometry
 from cellvigil.store.place import Place
 
 
-def attach(holdings: Holdings, frame: Frame, missing: Sequence[str]) -> Committed:
+def attach(holdings: Holdings, frame: Frame, missing: Sequence[str], signals: Mapping[str, Histogram]) -> Committed:
     """`Store.attach`, which says what it does."""
     known = holdings.ledger.frame(frame.key)
     if known is None or holdings.ledger.is_lost(known.key, known.revision):
@@ -40,7 +40,9 @@ def attach(holdings: Holdings, frame: Frame, missing: Sequence[str]) -> Committe
     chunks, growth = _grown(place, known, frame, geometry)
     now = holdings.rules.now()
     check = encode.sums(chunks, place.plate.place(known.key), len(geometry.channels))
-    entry = lines.attached_line(known, frame, missing=missing, growth=growth, check=check, committed_at=now)
+    entry = lines.attached_line(
+        known, frame, signals=signals, missing=missing, growth=growth, check=check, committed_at=now
+    )
     told: list[Committed] = []
 
     def take(journaled: list[Line]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
 from cellvigil.data import Calls
@@ -15,19 +14,25 @@ from cellvigil.store.plate import FEATURES_TABLE
 from cellvigil.store.rows import read_table
 
 
-def add_calls(
-    holdings: Holdings, frame: CommittedFrame, calls: Calls, index: tuple[tuple[str, ...], Mapping[str, str]]
-) -> None:
-    """`Store.append_calls`, which says what it does. `index`: its classes by id, and the group of each."""
+def add_calls(holdings: Holdings, frame: CommittedFrame, calls: Calls, index: lines.Index) -> None:
+    """`Store.append_calls`, which says what it does."""
     place = holdings.place(frame.key.series)
     if frame.n_cells and "measurements" in place.plate.dropped.get(frame.t, ()):
         raise ValueError(f"the measurements of {frame.key} were deleted by retention: which cells count is not known")
     one = place.plate.place(frame.key)
-    table, rows = encode.calls_block(place.plate, calls, index[0])
+    table, rows = encode.calls_block(place.plate, calls, index.classes)
     holdings.announce(place, calls, index, [table])
     prepare(place, one, [table])
     edge = read_table(place.folder / one.path, FEATURES_TABLE, frame.t, frame.n_cells)["touches_edge"] > 0
     chunks = [encode.table_chunk(place.folder, one, frame.t, table.name, rows)] if frame.n_cells else []
-    counts = columns.state_counts(calls, ~edge, index[0])
-    line = lines.calls_line(frame, one, table, chunks=chunks, counts=counts, committed_at=holdings.rules.now())
+    counts = columns.state_counts(calls, ~edge, index.classes)
+    line = lines.calls_line(
+        frame,
+        one,
+        table,
+        chunks=chunks,
+        counts=counts,
+        certainty=columns.certainty(calls, ~edge),
+        committed_at=holdings.rules.now(),
+    )
     commit([Part(place.journal, [line], chunks, partial(holdings.take, place))])

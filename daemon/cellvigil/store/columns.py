@@ -24,6 +24,13 @@ FEATURES = (
 IN_SET = "in_set:"
 """Before a class name: whether the class is in the cell's conformal set; tables of older versions lack it."""
 
+NOVEL_AT = np.float32(0.1)
+"""A novelty p-value of at most this is counted as novel: of cells like the reference's, a tenth is."""
+
+TYPICAL_ABOVE = 0.5
+"""One above this is counted as typical: of cells like the reference's, half is. A mild shift takes these away long
+before it makes cells novel (benchmarks/mixtures.py: a blur of 0.2 um leaves 0.16 of 0.5, and 0.16 are novel)."""
+
 _FIXED = ("best_id", "unknown", "k", "entropy", "novelty_p", "agreement")
 
 
@@ -60,3 +67,22 @@ def state_counts(calls: Calls, counted: Bools, classes: Sequence[str]) -> dict[s
     counts = {name: int(per_class[class_id]) for class_id, name in enumerate(classes)}
     counts[UNKNOWN] = int(np.count_nonzero(counted & calls.unknown))
     return counts
+
+
+def certainty(calls: Calls, counted: Bools) -> dict[str, float]:
+    """How sure the calls of the cells with `counted` (n,) are, as sums that well and plate can add up.
+
+    "rated" cells have a calibrated probability of their best class, "probability" is the sum of those; "tested" cells
+    have a novelty p-value, "novel" of them one of at most `NOVEL_AT`, "typical" one above `TYPICAL_ABOVE`.
+    """
+    best = calls.probabilities[np.arange(len(calls)), calls.best_ids][counted].astype(np.float64)
+    rated = best[np.isfinite(best)]
+    novelty = calls.novelty_p[counted]
+    tested = novelty[np.isfinite(novelty)]
+    return {
+        "rated": len(rated),
+        "probability": round(float(rated.sum()), 6),
+        "tested": len(tested),
+        "novel": int(np.count_nonzero(tested <= NOVEL_AT)),
+        "typical": int(np.count_nonzero(tested > TYPICAL_ABOVE)),
+    }

@@ -15,7 +15,7 @@ from pathlib import Path
 from cellvigil.data import Calls, FrameKey, Record
 from cellvigil.errors import StoreError, StoreFull, store_failure
 from cellvigil.journal import Line
-from cellvigil.ledger import Ledger, Series
+from cellvigil.ledger import Ledger, Series, called_by, joined
 from cellvigil.store import lines
 from cellvigil.store.fit import SourcePlan
 from cellvigil.store.gone import come_back, folder_of
@@ -97,20 +97,23 @@ class Holdings:
         if place.plate.geometry is None:
             entry = {**geometry_line(geometry), "series": list(place.plate.series)}
             self.take(place, place.journal.append([entry]))
-        self.announce(place, record.calls, (record.classes, record.groups), tables, record.provenance)
+        index = lines.Index(record.classes, record.groups, record.confusion, record.confusion_overridden)
+        self.announce(place, record.calls, index, tables, record.provenance)
 
     def announce(
         self,
         place: Place,
         calls: Calls,
-        index: tuple[tuple[str, ...], Mapping[str, str]],
+        index: lines.Index,
         tables: Sequence[Table],
         provenance: Mapping[str, str] | None = None,
     ) -> None:
         """Journal the tables, the index and the provenance that the plate does not know yet."""
         fresh = lines.table_lines(place.plate, tables)
-        if self.ledger.bundle(place.plate.series, calls.bundle_sha256) is None:
-            fresh.append(lines.bundle_line(calls, *index))
+        known = self.ledger.bundle(place.plate.series, calls.bundle_sha256)
+        line = lines.bundle_line(calls, index)
+        if known is None or joined(known, called_by(line)) != known:
+            fresh.append(line)
         if provenance is not None:
             fresh += lines.setting_lines(place.plate, provenance)
         if fresh:

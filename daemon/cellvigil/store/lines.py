@@ -7,18 +7,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
-from cellvigil.data import Baseline, Calls, FileRef, Frame, FrameKey, Record
-from cellvigil.ledger import TIERS, CommittedFrame, Series
+from cellvigil import histogram
+from cellvigil.data import Baseline, CallConfusion, Calls, FileRef, Frame, FrameKey, Histogram, Record
+from cellvigil.ledger import TIERS, CommittedFrame, Series, Shift
 from cellvigil.store import columns
 from cellvigil.store.commit import Chunk
 from cellvigil.store.encode import calls_table, sums
 from cellvigil.store.plate import FEATURES_TABLE, Field, Plate, Table, canonical
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What a plate's journal says of an index that called cells of it."""
+
+    classes: tuple[str, ...]  # by id
+    groups: Mapping[str, str]  # class -> group
+    confusion: CallConfusion | None = None  # see data.Record
+    overridden: bool = False  # see data.Record
 
 
 def utc(moment: datetime) -> str:
@@ -50,15 +61,25 @@ def setting_lines(plate: Plate, provenance: Mapping[str, str]) -> list[dict[str,
     ]
 
 
-def bundle_line(calls: Calls, classes: tuple[str, ...], groups: Mapping[str, str]) -> dict[str, Any]:
-    """The journal line that names an index's classes and groups, once a plate."""
-    return {
+def bundle_line(calls: Calls, index: Index) -> dict[str, Any]:
+    """The journal line that names an index's classes and groups and how its calls go wrong: once a plate, and again
+    where it calls in another way.
+    """
+    classes, confusion = index.classes, index.confusion
+    line: dict[str, Any] = {
         "kind": "bundle",
         "sha256": calls.bundle_sha256,
         "classes": list(classes),
-        "groups": dict(groups),
+        "groups": dict(index.groups),
         "table": calls_table(calls.bundle_sha256, classes).name,
+        "confusion": None,
     }
+    if index.overridden:
+        line["confusion_overridden"] = True
+    elif confusion is not None:
+        counts = [list(row) for row in confusion.counts]
+        line["confusion"] = {"counts": counts, "effects": list(confusion.effects)}
+    return line
 
 
 def frame_line(
@@ -91,9 +112,11 @@ def frame_line(
         "n_cells": len(cells),
         "edge": int(np.count_nonzero(cells.touches_edge)),
         "counts": columns.state_counts(record.calls, ~cells.touches_edge, record.classes),
+        "certainty": columns.certainty(record.calls, ~cells.touches_edge),
         "outcome": "excluded" if record.quality.excluded else "counted",
         "quality": _finite(asdict(record.quality)),
         "channels": list(frame.channels),
+        "signals": _signals(record.signals),
         "missing_channels": list(record.missing_channels),
         "pixel_size_um": [float(size) for size in frame.pixel_size_um],
         "shape": list(frame.pixels.shape),
@@ -111,6 +134,7 @@ def calls_line(
     *,
     chunks: Sequence[Chunk],
     counts: Mapping[str, int],
+    certainty: Mapping[str, float],
     committed_at: datetime,
 ) -> dict[str, Any]:
     """The journal line that commits another index's calls of a frame's cells."""
@@ -126,6 +150,7 @@ def calls_line(
         "bytes": {chunk.tier: len(chunk.data) for chunk in chunks},
         "sums": sums(chunks, one, 0),
         "counts": dict(counts),
+        "certainty": dict(certainty),
     }
 
 
@@ -133,6 +158,7 @@ def attached_line(
     known: CommittedFrame,
     frame: Frame,
     *,
+    signals: Mapping[str, Histogram],
     missing: Iterable[str],
     growth: int,
     check: Mapping[str, int | list[int | None]],
@@ -150,6 +176,7 @@ def attached_line(
         "bytes": {"pixels": growth},
         "sums": dict(check),
         "channels": list(frame.channels),
+        "signals": _signals(signals),
         "missing_channels": list(missing),
     }
 
@@ -176,6 +203,15 @@ def baseline_line(series: Series, baseline: Baseline, committed_at: datetime) ->
     }
 
 
+def shift_line(key: FrameKey, shift: Shift, committed_at: datetime) -> dict[str, Any]:
+    """The journal line that says how far a field of view had moved when the plate came back; `key`: the first frame
+    after that.
+    """
+    told = {"shift": shift.share, "peak": round(shift.peak, 4), "before": shift.before, "after": shift.after}
+    place = {"series": list(key.series), "well": key.well, "timepoint": key.timepoint, "field": key.field}
+    return {"kind": "shift", **place, **_finite(told), "committed_at": utc(committed_at)}
+
+
 def key_parts(key: FrameKey) -> list[Any]:
     """A frame key as a journal line has it."""
     return [*key.series, key.well, key.field, key.timepoint]
@@ -183,6 +219,10 @@ def key_parts(key: FrameKey) -> list[Any]:
 
 def _refs(files: Iterable[FileRef]) -> list[list[Any]]:
     return [[ref.path, ref.size, ref.mtime_ns, ref.digest] for ref in files]
+
+
+def _signals(signals: Mapping[str, Histogram]) -> dict[str, Any]:
+    return {channel: histogram.line(one) for channel, one in signals.items()}
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cellvigil.data import Baseline, Calls, FileRef, Frame, FrameKey, Record
+from cellvigil.data import Baseline, CallConfusion, Calls, FileRef, Frame, FrameKey, Histogram, Record
 from cellvigil.errors import BadFile, StoreError
 from cellvigil.ledger import CommittedFrame, Ledger, Series
 from cellvigil.store import gone, lines
@@ -132,22 +132,31 @@ class Store:
             group.commit()
             return [self._told(answer) for answer in answers]
 
-    def attach(self, frame: Frame, *, missing: Sequence[str] = ()) -> Committed:
+    def attach(
+        self, frame: Frame, *, missing: Sequence[str] = (), signals: Mapping[str, Histogram] | None = None
+    ) -> Committed:
         """Add channels that came after their frame was committed; when this returns, they are on the disk.
 
         `frame` holds only the new channels, (C, Y, X) as the plate's, and their files; `missing` are those that are
-        still awaited. They join the frame's newest revision. What is there already from the same files is not written
-        again. Where retention has deleted the pixels, the files are noted as done and no pixel is written. Raises
-        BadFile("geometry_changed" | "wrong_type") for channels that do not fit the plate, BadFile("store_damaged") if
-        the frame's own pixels are damaged, ValueError if the frame is not committed or has a channel already,
-        StoreError (StoreFull) if the disk fails.
+        still awaited, `signals` how bright the new ones are, by channel. They join the frame's newest revision. What is
+        there already from the same files is not written again. Where retention has deleted the pixels, the files are
+        noted as done and no pixel is written. Raises BadFile("geometry_changed" | "wrong_type") for channels that do
+        not fit the plate, BadFile("store_damaged") if the frame's own pixels are damaged, ValueError if the frame is
+        not committed or has a channel already, StoreError (StoreFull) if the disk fails.
         """
         with self._open():
             self._held.see_room()
-            return attach(self._held, frame, missing)
+            return attach(self._held, frame, missing, signals or {})
 
     def append_calls(
-        self, frame: CommittedFrame, calls: Calls, classes: tuple[str, ...], groups: Mapping[str, str]
+        self,
+        frame: CommittedFrame,
+        calls: Calls,
+        classes: tuple[str, ...],
+        groups: Mapping[str, str],
+        confusion: CallConfusion | None = None,
+        *,
+        confusion_overridden: bool = False,
     ) -> None:
         """Add another index's calls of a committed frame's cells; they become the current ones, the old ones stay.
 
@@ -158,7 +167,7 @@ class Store:
             if len(calls) != frame.n_cells:
                 raise ValueError(f"{len(calls)} calls for {frame.n_cells} cells of {frame.key}")
             self._held.see_room()
-            add_calls(self._held, frame, calls, (classes, groups))
+            add_calls(self._held, frame, calls, lines.Index(classes, groups, confusion, confusion_overridden))
 
     def channels(self, series: Series) -> tuple[str, ...] | None:
         """The channels that a series' plate can hold; None before its first frame."""

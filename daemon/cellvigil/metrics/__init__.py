@@ -1,0 +1,5 @@
+"""What Prometheus sees: counters of the running service, and the figures of wells, arms and plates."""
+
+from cellvigil.metrics.counters import Metrics, StoreMetrics, TallyMetrics
+
+__all__ = ["Metrics", "StoreMetrics", "TallyMetrics"]
