@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import subprocess
@@ -80,8 +81,11 @@ def serve(root: Path, config: Path) -> dict[str, float]:
         process = subprocess.Popen([sys.executable, "-m", "cellvigil", "run", "--config", str(config)], stderr=out)
         files = write_in_pieces(root / "images")
         samples: dict[str, float] = {}
-        until = time.monotonic() + 120
-        while sum(v for k, v in samples.items() if k.startswith("cellvigil_frames_total{")) < files:
+        until, done = time.monotonic() + 120, math.inf  # when the last frame was seen to be committed
+        # The figures of wells follow a moment later: a thread of their own makes them.
+        while samples.get("cellvigil_tally_timestamp_seconds", 0) < done:
+            if sum(v for k, v in samples.items() if k.startswith("cellvigil_frames_total{")) >= files:
+                done = min(done, time.time())
             if process.poll() is not None or time.monotonic() > until:
                 raise SystemExit(log.read_text())
             time.sleep(0.2)

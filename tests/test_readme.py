@@ -63,7 +63,9 @@ def test_every_make_target_that_is_named_is_there():
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), f"make {target}"
 
 
-@pytest.mark.parametrize("command", ["run", "once", "check", "quarantine", "repair", "rehearse", "demo", "table"])
+@pytest.mark.parametrize(
+    "command", ["run", "once", "check", "quarantine", "event", "repair", "rehearse", "demo", "table"]
+)
 def test_every_command_has_help_with_an_example(command: str):
     shown = subprocess.run(
         [sys.executable, "-m", "cellvigil", command, "--help"], capture_output=True, text=True, check=True
