@@ -181,7 +181,7 @@ _DISK = (
         "CellvigilStoreFilling",
         "warning",
         f"""
-cellvigil_store_floor_hours
+cellvigil_store_floor_seconds / 3600
 {above("floor_h", "<")}""",
         summary=f"The store's disk fills up {_HERE}",
         description='At the last day\'s rate it is down to its floor in {{ $value | printf "%.0f" }} h (limit '

@@ -378,11 +378,11 @@ def test_metrics_tell(tmp_path):
     assert sample("retention_warned_timestamp_seconds", why="age") == start.timestamp()
     assert sample("retention_warned_timestamp_seconds", why="size") is None
     assert sample("retention_dropped_units_total", tier="pixels", why="age") == 0
-    assert 0 < sample("store_floor_hours") < float("inf")
+    assert 0 < sample("store_floor_seconds") < float("inf")
     watch(keeper, start, 24)
     assert sample("retention_dropped_units_total", tier="pixels", why="age") == 1
     assert sample("store_bytes", kind="pixels") < whole
-    assert sample("store_floor_hours") == float("inf")
+    assert sample("store_floor_seconds") == float("inf")
     watch(keeper, start + DAY, 72)
     assert sample("retention_dropped_units_total", tier="pixels", why="age") == 3
     assert sample("store_bytes", kind="pixels") == 0

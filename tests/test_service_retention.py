@@ -107,7 +107,7 @@ def test_the_running_service_tells_what_the_store_holds(lab):
         assert service.value("cellvigil_store_bytes", kind="journal") > 0
         assert service.value("cellvigil_retention_due_bytes", why="age") > 0
         assert service.value("cellvigil_retention_warned_timestamp_seconds", why="age") > 0
-        assert service.value("cellvigil_store_floor_hours") > 0
+        assert service.value("cellvigil_store_floor_seconds") > 0
         assert service.terminate() == 0
         assert "retention will delete" in service.log.read_text(encoding="utf-8")
 

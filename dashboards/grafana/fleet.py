@@ -82,7 +82,10 @@ def _daemons() -> Row:
                     Query(f"sum by (instance) ({select('backlog_frames', DAEMON)})", "Backlog"),
                     Query(firing, "Alerts"),
                     Query(plates, "Plates"),
-                    Query(f"clamp_max(min by (instance) ({select('store_floor_hours', DAEMON)}), 8760)", "Disk lasts"),
+                    Query(
+                        f"clamp_max(min by (instance) ({select('store_floor_seconds', DAEMON)}) / 3600, 8760)",
+                        "Disk lasts",
+                    ),
                     Query(f"min by (instance) ({select('store_free_bytes', DAEMON)})", "Free"),
                     Query(f"time() - max by (instance) ({select('heartbeat_timestamp_seconds', DAEMON)})", "Heartbeat"),
                     Query(f"max by (instance, provider) ({select('device_info', DAEMON)})"),

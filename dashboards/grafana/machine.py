@@ -173,7 +173,8 @@ def _disk() -> Row:
                 "Until the disk is down to its floor at the last day's rate. A year: longer, or nothing grows.",
                 [
                     Query(
-                        f"clamp_max(min by (instance) ({select('store_floor_hours', DAEMON)}), 8760)", "{{instance}}"
+                        f"clamp_max(min by (instance) ({select('store_floor_seconds', DAEMON)}) / 3600, 8760)",
+                        "{{instance}}",
                     ),
                     Query(threshold("floor_h"), LIMIT),
                 ],

@@ -32,7 +32,7 @@ def bad_day(now: float) -> tuple[CollectorRegistry, bytes]:
     store.warned.labels("age").set(now - 7200)
     store.due.labels("age").set(5e9)
     store.dropped.labels("pixels", "age").inc()
-    store.floor_hours.set(3.0)
+    store.floor.set(3 * 3600)
     tally.thresholds({"certainty": 0.6})
     return registry, scrape_text([scrape_lines(_blocks(now))])
 

@@ -112,8 +112,8 @@ class StoreMetrics:
             "cellvigil_retention_dropped_units", "Time points of a plate deleted, by tier (or whole plates).",
             ["tier", "why"], registry=registry,
         )  # fmt: skip
-        self.floor_hours = Gauge(
-            "cellvigil_store_floor_hours", "Hours until the disk's floor at the last day's rate; +Inf without growth.",
+        self.floor = Gauge(
+            "cellvigil_store_floor_seconds", "Time until the disk's floor at the last day's rate; +Inf without growth.",
             registry=registry,
         )  # fmt: skip
         self.failures = Counter(

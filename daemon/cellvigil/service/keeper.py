@@ -204,7 +204,7 @@ class Keeper:
         floor = self._rules.free_floor_gb
         floor_bytes = self._settings.min_free_mb * 1e6 if floor is None else floor * 1e9
         self.floor_h = situation.hours_to(floor_bytes)
-        self._metrics.floor_hours.set(self.floor_h)
+        self._metrics.floor.set(self.floor_h * 3600)
 
 
 @contextlib.contextmanager
