@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellvigil.response.growth import growth_rate
+from cellvigil.response.live import control_median, control_reach
+from cellvigil.response.values import Estimate
 
 HOUR = 3600.0
 
@@ -26,7 +28,7 @@ def gr(index, *, controls=None, treated=None, acquired=None):
         controls[0, 1:] = True
     treated = np.zeros(wells) if treated is None else np.asarray(treated, float)
     acquired = np.tile(np.arange(times) * HOUR, (wells, 1)) if acquired is None else acquired
-    return growth_rate(index, controls, treated, acquired)
+    return growth_rate(Estimate(index, index, index), controls, treated, acquired).value
 
 
 @pytest.mark.parametrize(
@@ -117,3 +119,45 @@ def test_as_a_slow_twin_says(rows, treated):
             if grown and np.median(grown) >= 1.1:
                 expected = 2 ** (math.log2(index[0, t] / index[0, start]) / math.log2(np.median(grown))) - 1
         assert found[0, t] == pytest.approx(expected, nan_ok=True)
+
+
+def plates(rng, wells, times):
+    """A treated well and its controls, `times` independent time points: true L 1.5 and 4, seen with an error."""
+    truth = np.log(np.r_[1.5, np.full(wells, 4.0)])[:, None]
+    spread = np.r_[0.1, np.full(wells, 0.15)][:, None]
+    seen = truth + spread * rng.standard_normal((wells + 1, times))
+    return Estimate(*(np.exp(np.c_[np.zeros(wells + 1), seen + end * spread]) for end in (0, -1.96, 1.96)))
+
+
+@pytest.mark.parametrize("wells", [2, 4, 12])
+def test_the_interval_holds_what_it_promises(wells):
+    live = plates(np.random.default_rng(wells), wells, 4000)
+    held = np.zeros((wells + 1, wells + 1), bool)
+    held[0, 1:] = True
+    _, error, there = control_median(live, held)
+    acquired = np.tile(np.arange(live.value.shape[1]) * HOUR, (wells + 1, 1))
+    found = growth_rate(live, held, np.zeros(wells + 1), acquired, control_reach(error, there))
+    true = 2 ** (math.log2(1.5) / 2) - 1
+    inside = (found.low[0, 1:] <= true) & (true <= found.high[0, 1:])
+    assert 0.93 < inside.mean() < 0.99
+    assert (found.low[0, 1:] <= found.value[0, 1:]).all()
+    assert (found.value[0, 1:] <= found.high[0, 1:]).all()
+
+
+def test_where_the_controls_may_not_have_grown_there_is_a_value_and_no_interval():
+    live = Estimate(grid([1, 1.2], [1, 1.3]), grid([1, 1.1], [1, 1.0]), grid([1, 1.3], [1, 1.7]))
+    held = np.array([[False, True], [False, False]])
+    hours = np.array([[0, HOUR]] * 2)
+    sure, unsure = (growth_rate(live, held, np.zeros(2), hours, np.full((2, 2), doubt)) for doubt in (0.1, 0.3))
+    assert sure.low[0, 1] < sure.value[0, 1] < sure.high[0, 1]
+    assert unsure.value[0, 1] == sure.value[0, 1]
+    assert np.isnan(unsure.low[0, 1])
+    assert np.isnan(unsure.high[0, 1])
+
+
+def test_a_well_without_a_live_cell_left_has_an_upper_end():
+    live = Estimate(grid([1, 0], [1, 4]), grid([1, 0], [1, 3]), grid([1, 0.1], [1, 5]))
+    held = np.array([[False, True], [False, False]])
+    found = growth_rate(live, held, np.zeros(2), np.array([[0, HOUR]] * 2), np.full((2, 2), 0.1))
+    assert found.value[0, 1] == found.low[0, 1] == -1
+    assert -1 < found.high[0, 1] < 0

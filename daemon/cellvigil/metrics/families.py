@@ -78,7 +78,7 @@ DOSE = _plate("dose_half_maximal", "Dose of half the effect, in the unit of its 
 GR_MAX = _plate("gr_max_ratio", "GR value at the highest doses.", "compound")
 EVENT = _plate("event_timestamp_seconds", "The newest event of a kind.", "kind")
 
-WITH_INTERVAL = (STATE_SHARE, LIVE_INDEX, RESPONSE, ARM_SHARE, ARM_RESPONSE, DOSE, GR_MAX)
+WITH_INTERVAL = (STATE_SHARE, LIVE_INDEX, RESPONSE, GROWTH_RATE, ARM_SHARE, ARM_RESPONSE, DOSE, GR_MAX)
 """Those that have a `_low` and a `_high` beside them."""
 
 FAMILIES: tuple[Family, ...] = tuple(

@@ -101,8 +101,10 @@ def take_apart(
     using = unmixing(confusion.counts, np.flatnonzero(np.isin(places, counts.columns(*DENOMINATOR))))
     if not using.condition <= WORST_CONDITION:
         return None, "ill_conditioned"
-    cells = _calls(counts, places)
-    judged = cells if course is None else _calls(course, places)
+    whole = counts if course is None else course
+    last = int(whole.version.max(initial=0))
+    cells = _calls(counts, places, last)
+    judged = cells if course is None else _calls(course, places, last)
     alive = np.isin(places, counts.columns("alive"))
     begins_dying = controls is not None and alive.any() and _begins_dying(using, alive, judged[controls])
     if begins_dying or novel > MOST_NOVEL or typical < LEAST_TYPICAL:
@@ -120,10 +122,9 @@ def _places(counts: PlateCounts, confusion: Confusion) -> Ints | None:
     return np.array([counts.states.index(name) for name in confusion.classes], dtype=np.int64)
 
 
-def _calls(counts: PlateCounts, places: Ints) -> F64:
-    """(W, T, F, M) cells by call, unknown last, of the index that called last; 0 where another one called."""
-    last = counts.version == counts.version.max(initial=0)
-    cells = np.where(last[..., None, None], counted_cells(counts), 0)
+def _calls(counts: PlateCounts, places: Ints, last: int) -> F64:
+    """(W, T, F, M) cells by call, unknown last, of the index numbered `last`; 0 where another one called."""
+    cells = np.where((counts.version == last)[..., None, None], counted_cells(counts), 0)
     unknown = cells[..., counts.columns(UNKNOWN)].sum(axis=3, keepdims=True)
     return np.concatenate([cells[..., places], unknown], axis=3)
 

@@ -12,7 +12,7 @@ from cellvigil.events import Event
 from cellvigil.platemap import PlatePlan
 from cellvigil.response.epochs import controls, epochs, treated_s
 from cellvigil.response.growth import growth_rate
-from cellvigil.response.live import control_median, live_index, response
+from cellvigil.response.live import control_median, control_reach, live_index, response
 from cellvigil.response.onset import Onsets, onsets
 from cellvigil.response.values import F64, Bools, Estimate, Ints, PlateCounts
 
@@ -28,7 +28,7 @@ class Course:
     response: Estimate
     control: F64  # median live index of the well's controls
     control_error: F64  # standard error of its logarithm
-    growth: F64  # GR value; NaN where it means nothing
+    growth: Estimate  # GR value; NaN where it means nothing
     onsets: Onsets
 
 
@@ -45,12 +45,12 @@ def course_of(
     when, held = treated_s(counts, plan, events), controls(counts, plan)
     spans = epochs(counts, plan, events, shifts, max_shift=settings.max_shift)
     live = live_index(counts, spans, when, correlation)
+    middle, error, wells = control_median(live, held)
     if settings.growth == "adherent":
-        growth = growth_rate(live.value, held, when, counts.acquired_s)
+        growth = growth_rate(live, held, when, counts.acquired_s, control_reach(error, wells))
     else:  # such cells drift out of the field and back: their number there says little of how many there are
-        growth = np.full(live.value.shape, np.nan)
+        growth = Estimate(*(np.full(live.value.shape, np.nan) for _ in range(3)))
     found = onsets(counts, plan, when, spans, false_onset=settings.false_onset, horizon_h=settings.horizon_h)
-    middle, error, _ = control_median(live, held)
     return Course(when, held, spans.paused, live, response(live, held), middle, error, growth, found)
 
 

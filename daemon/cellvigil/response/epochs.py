@@ -50,7 +50,9 @@ def epochs(
     for row, well in enumerate(counts.wells):
         mine = sorted(event for event in events if event.touches(well))
         if mine:
-            starts[row] |= _event_starts(times[row], mine, [(well, point) in shifts for point in counts.timepoints])
+            starts[row] |= _event_starts(
+                counts.acquired_s[row], mine, [(well, point) in shifts for point in counts.timepoints]
+            )
             paused[row] = _paused(times[row], mine)
     framed = np.isfinite(counts.acquired_s)
     first = (
@@ -119,20 +121,24 @@ def _shifted(counts: PlateCounts, shifts: Shifts, max_shift: float) -> Bools:
     return moved
 
 
-def _event_starts(times: F64, events: list[Event], measured: list[bool]) -> Bools:
-    """(T,) where events alone begin a baseline: at a medium change, and at a return that no shift tells about."""
-    starts = np.zeros(len(times), dtype=np.bool_)
+def _event_starts(acquired_s: F64, events: list[Event], measured: list[bool]) -> Bools:
+    """(T,) where events alone begin a baseline: at a medium change, and at a return that no shift tells about.
+
+    That is at the well's own next frame, which is where its shift is told, too.
+    """
+    starts = np.zeros(len(acquired_s), dtype=np.bool_)
     for event in events:
-        after = np.flatnonzero(times >= event.at.timestamp())
+        with np.errstate(invalid="ignore"):
+            after = np.flatnonzero(acquired_s >= event.at.timestamp())
         if after.size and (event.kind == MEDIUM or (event.kind == PLATE_IN and not measured[after[0]])):
             starts[after[0]] = True
     return starts
 
 
 def _paused(times: F64, events: list[Event]) -> Bools:
-    """(T,) whether the last of the plate's goings, by then, was out."""
+    """(T,) whether the last of the plate's goings, by then, was out; of two at one minute it went before it came."""
     paused = np.zeros(len(times), dtype=np.bool_)
-    for event in events:
+    for event in sorted(events, key=lambda event: (event.at, event.kind == PLATE_IN)):
         if event.kind in (PLATE_OUT, PLATE_IN):
             paused[times >= event.at.timestamp()] = event.kind == PLATE_OUT
     return paused

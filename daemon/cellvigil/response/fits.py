@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cellvigil.platemap import TREATED, PlatePlan
+from cellvigil.platemap import BLANK, TREATED, PlatePlan
 from cellvigil.response.dose import growth_error, half_maximal, largest_effect
 from cellvigil.response.values import F64
 
@@ -60,7 +60,7 @@ def _middle(figures: F64) -> float:
 
 def _by_compound(wells: Sequence[str], plan: PlatePlan) -> Iterator[tuple[str, str, list[int], F64]]:
     """Compound, unit, rows and doses of its wells; each cell line by itself, where the plate has several."""
-    lines = {each.cell_line for each in plan.wells.values()}
+    lines = {each.cell_line for each in plan.wells.values() if each.role != BLANK}  # as in the arms' names
     dosed = [
         (f"{each.cell_line}: {each.compound}" if len(lines) > 1 and each.cell_line else each.compound, row, each)
         for row, well in enumerate(wells)

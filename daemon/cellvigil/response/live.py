@@ -63,7 +63,7 @@ def response(live: Estimate, controls: Bools) -> Estimate:
     middle, error, wells = control_median(live, controls)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = live.value / middle
-        reach = stdtrit(np.maximum(wells - 1, 1) + PRIOR, 0.975) * error
+        reach = control_reach(error, wells)
         down = np.hypot(np.log(live.value / live.low), reach)
         up = np.hypot(np.log(live.high / live.value), reach)
         low, high = 1 - ratio * np.exp(up), 1 - ratio * np.exp(-down)
@@ -99,6 +99,11 @@ def arm_response(live: Estimate, controls: Bools, members: Bools) -> Estimate:
         half = stdtrit(np.where(freedom >= 1, freedom, 1.0), 0.975) * np.sqrt(between + shared)
         value[arm], low[arm], high[arm] = mean, mean - half, np.minimum(mean + half, 1)
     return Estimate(value, low, high)
+
+
+def control_reach(error: F64, wells: Ints) -> F64:
+    """(W, T) half the 95 % interval of the logarithm of the controls' median L, of what `control_median` gives."""
+    return np.asarray(stdtrit(np.maximum(wells - 1, 1) + PRIOR, 0.975) * error)
 
 
 def control_median(live: Estimate, controls: Bools) -> tuple[F64, F64, Ints]:

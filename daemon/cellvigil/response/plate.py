@@ -46,7 +46,7 @@ class PlateResponse:
     paused: Bools  # (W, T) between plate_out and plate_in
     onset_s: F64  # (W,) acquisition time of the time point at which the onset was found; NaN = none
     onset_why_not: tuple[str, ...]  # (W,) why a treated well is not tested; "" = it is, or it is not treated
-    growth_rate: F64  # (W, T) GR value; NaN where it means nothing
+    growth_rate: Estimate  # (W, T) GR value; NaN where it means nothing
     dead_timepoints: Ints  # (W, T) time points in a row with the dead share above the limit
     fits: tuple[Fit, ...]
 
@@ -94,7 +94,7 @@ def evaluate(
     )
     course = course_of(counts, plan, events, shifts=shifts, settings=settings, correlation=correlation.value)
     arm_course = arm_response(course.live, course.controls, members)
-    of_now = (course.response.value, course.growth, course.control, course.control_error)
+    of_now = (course.response.value, course.growth.value, course.control, course.control_error)
     return PlateResponse(
         places=places,
         plain=plain(asked, correlation),
@@ -113,7 +113,7 @@ def evaluate(
         paused=_at(course.paused, places, missing=False),
         onset_s=course.onsets.at_s,
         onset_why_not=course.onsets.why_not,
-        growth_rate=_at(course.growth, places),
+        growth_rate=_estimate_at(course.growth, places),
         dead_timepoints=_at(dead_timepoints(counts, dead_share), places, missing=0),
         fits=fits(counts.wells, plan, Newest(*(_at(figures, newest)[:, 0] for figures in of_now))),
     )

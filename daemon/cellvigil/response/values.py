@@ -32,7 +32,7 @@ class PlateCounts:
     counts: I32  # (W, T, F, S); 0 where there is no frame, or one that is excluded
     counted: Bools  # (W, T, F) whether the field has a frame that counts (in focus, well exposed, not debris)
     settled: Bools  # (W, T) every expected field has come, or the frame timeout has passed: the value is published
-    version: I32  # (W, T) number of the index that called (its order on this plate, from 0); -1 where there is no frame
+    version: I32  # (W, T) number of the index that called, the one that called last the highest; -1 = no frame
 
     def __post_init__(self) -> None:
         for name in ("acquired_s", "counts", "counted", "settled", "version"):

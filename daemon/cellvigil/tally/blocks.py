@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from cellvigil.data import Array
-from cellvigil.events import KINDS
+from cellvigil.events import KINDS, PLATE_IN, PLATE_OUT
 from cellvigil.metrics import families as names
 from cellvigil.metrics.families import Family
 from cellvigil.metrics.rendering import Block, label_text
@@ -98,9 +98,21 @@ def _response(figures: PlateFigures, shown: Bools) -> Iterator[Block]:
     with np.errstate(invalid="ignore"):
         found = figures.acquired_s >= onset - 1e-3  # before it, nobody knew of it
     yield make(names.ONSET, np.where(found, onset, np.nan))
-    yield make(names.PAUSED, response.paused.astype(np.float64))
-    yield make(names.GROWTH_RATE, response.growth_rate)
+    yield make(names.PAUSED, _paused(figures))
+    yield from _with_interval(make, names.GROWTH_RATE, response.growth_rate)
     yield make(names.DEAD_TIMEPOINTS, response.dead_timepoints.astype(np.float64))
+
+
+def _paused(figures: PlateFigures) -> F64:
+    """(W, T) 1 while the plate is out; at a well's newest value by what came after it, since nobody films it outside."""
+    values = figures.response.paused.astype(np.float64)
+    goings = [event for event in figures.events if event.kind in (PLATE_OUT, PLATE_IN)]
+    for row, well in enumerate(figures.counts.wells if goings else ()):
+        mine = [(event.at, event.kind == PLATE_IN) for event in goings if event.touches(well)]
+        there = np.flatnonzero(np.isfinite(figures.acquired_s[row]))
+        if mine and there.size:
+            values[row, there[-1]] = float(not max(mine)[1])
+    return values
 
 
 def _arms(figures: PlateFigures) -> Iterator[Block]:
