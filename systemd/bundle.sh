@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes dist/cellvigil-VERSION-SYSTEM-pyXY-EXTRA.tar.gz: all that a machine like this one needs to install Cellvigil
-# without internet. Wheels of exactly what the lock file pins, by hash; encoders; units and configuration; install.sh.
+# without internet: wheels of exactly what the lock file pins, by hash; encoders; install.sh; manual, rules, dashboards.
 # Usage: systemd/bundle.sh PYTHON [cpu|gpu [DIST]]     PYTHON has pip and cellvigil; the other machine needs the same X.Y.
 set -eu
 cd "$(dirname "$0")/.."
@@ -16,7 +16,12 @@ pip="$python -m pip --quiet --disable-pip-version-check"
 $pip download --require-hashes --only-binary :all: -r "$lock" -d "$out/wheels"
 $pip wheel --no-deps -w "$out/wheels" .
 cp "$lock" "$out/requirements.lock"
-cp systemd/install.sh LICENSE docs/operations.md docs/mounting.md "$out/"
+mkdir -p "$out/dashboards/prometheus" "$out/dashboards/alertmanager" "$out/dashboards/grafana"
+cp systemd/install.sh LICENSE "$out/"
+cp -r docs "$out/"
+cp dashboards/prometheus/*.yaml "$out/dashboards/prometheus/"
+cp dashboards/alertmanager/*.yaml "$out/dashboards/alertmanager/"
+cp -r dashboards/grafana/*.json dashboards/grafana/provisioning "$out/dashboards/grafana/"
 "$python" -m cellvigil_export run efficientnet-lite0 --out "$out/encoders"
 tar -C "$dist" -czf "$dist/$name.tar.gz" "$name"
 rm -rf "$out"

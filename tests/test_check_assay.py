@@ -49,12 +49,13 @@ def test_a_good_map_has_nothing_to_warn_of(tmp_path: Path) -> None:
     ("text", "told"),
     [
         (f"well,role,compound,dose\n{DOSES}", "no control well: no response can be computed"),
-        (f"well,role,compound,dose\nA1,control,,\n{DOSES}", "1 control well: with fewer than 3"),
+        (f"well,role,compound,dose\nA1,control,,\n{DOSES}", "1 control well: no onset is told (that takes 2"),
         (f"well,role,compound,dose\n{CONTROLS}{DOSES}P24,blank,,\n", "P24 is beyond a plate of 96"),
         (f"well,role,compound,dose\n{CONTROLS}{DOSES}C1,treated,X,100 nM\n", "X has doses in 'nM' and 'uM'"),
         (f"well,role,compound,dose\n{CONTROLS}{DOSES}C1,treated,Y,1 uM\nC2,treated,Y,2 uM\n",
          "warn plate.csv: Y has 2 doses: no half-maximal dose (that takes 5)"),
         (f"well,role,compound,dose\n{CONTROLS}{DOSES}C1,treated,Y,1 uM\n", "ok plate.csv: Y has 1 dose: no half"),
+        (f"well,role,compound,dose\n{CONTROLS}{DOSES}C1,treated,x,1 uM\n", "compound 'X' and 'x' are taken"),
         ("well,role,compound,dose,cell_line\n" + "".join(f"A{c},control,,,HeLa\n" for c in (1, 2, 3))
          + "B1,treated,X,1,U2OS\n", "no control well of U2OS"),
     ],
@@ -99,9 +100,10 @@ def test_an_event_of_a_plate_that_the_map_may_mean_counts(
 
 
 def test_wrong_files_fail_and_a_missing_interval_warns(tmp_path: Path) -> None:
-    told = mapped(tmp_path, "well,role\nZ99,control\n", "at,kind\nnow,medium\n", interval_s=None)
-    assert "fail plate_map: line 2, column well: 'Z99' is no well" in told
-    assert "fail events: line 2, column at" in told
+    told = mapped(tmp_path, "well,role\nZ99,control\nA1,boss\n", "at,kind\nnow,medium\n", interval_s=None)
+    assert "fail plate_map: plate.csv, line 2, column well: 'Z99' is no well" in told
+    assert "fail plate_map: plate.csv, line 3, column role" in told.splitlines()[2]
+    assert "fail events: events.csv, line 2, column at" in told
     assert "no alert will say that the microscope has stalled" in told
     (tmp_path / "plate.csv").unlink()
     assert any(level == "fail" and "No such file" in text for level, text in found(tmp_path, plate_map="plate.csv"))

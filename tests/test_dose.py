@@ -22,7 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
+from cellvigil.platemap import BLANK, TREATED, PlatePlan, WellPlan
 from cellvigil.response.dose import growth_error, half_maximal, largest_effect
+from cellvigil.response.fits import Newest, fits
 from cellvigil.response.hill import Hill
 
 DOSES = np.logspace(-2, 1.5, 8)
@@ -215,3 +217,14 @@ def test_wells_do_not_vouch_for_their_controls():
         found = half_maximal(doses, values, measure="response")
         missed += not found.low <= truth <= found.high
     assert missed > 6
+
+
+def test_a_compound_is_called_as_its_arms_are_whatever_stands_in_the_blanks():
+    wells = tuple(f"A{n}" for n in range(1, 7))
+    treated = {well: WellPlan(well, TREATED, "drug", 3.0**n, "uM", cell_line="HeLa") for n, well in enumerate(wells)}
+    told = 1 - hill(np.array([3.0**n for n in range(6)]), 0.1, 1.5, 9.0)
+    newest = Newest(told, np.full(6, np.nan), np.full(6, 2.0), np.full(6, 0.01))
+    plan = PlatePlan({**treated, "B1": WellPlan("B1", BLANK)})
+    assert [fit.compound for fit in fits(wells, plan, newest)] == ["drug"]
+    both = PlatePlan({**treated, "B1": WellPlan("B1", TREATED, "drug", 1.0, "uM", cell_line="T98G")})
+    assert [fit.compound for fit in fits(wells, both, newest)] == ["HeLa: drug"]

@@ -51,6 +51,13 @@ def test_a_new_baseline_begins(events, shifts, first, second):
     assert baselines(events=events, shifts=shifts) == [first, second]
 
 
+def test_a_return_is_measured_at_the_wells_own_next_frame():
+    counts = plate(SIX, missing=[(0, 3)])
+    returned = [event(1, "plate_out"), event(2.5, "plate_in")]
+    assert baselines(counts, returned, {("A1", 4): 0.05, ("A2", 3): 0.05}) == [[0] * 6] * 2
+    assert baselines(counts, returned, {("A2", 3): 0.05}) == [[0, 0, 0, 0, 1, 1], [0] * 6]
+
+
 def test_another_index_begins_a_baseline_where_it_first_calls():
     counts = plate(SIX, version=[[0, 0, 1, 1, 1, 2], [0, 0, 0, 0, 0, 0]], missing=[(0, 2)])
     assert baselines(counts) == [[0, 0, 0, 1, 1, 2], [0] * 6]
@@ -74,6 +81,7 @@ def test_a_medium_change_falls_between_the_frames_of_others_where_a_well_has_non
         ([event(1.5, "plate_out", "A2")], [0] * 6, [0, 0, 1, 1, 1, 1]),  # until further notice
         ([event(3.5, "plate_in")], [0] * 6, [0] * 6),
         ([event(3, "plate_in"), event(1, "plate_out")], [0, 1, 1, 0, 0, 0], [0, 1, 1, 0, 0, 0]),  # in any order
+        ([event(2, "plate_in"), event(2, "plate_out")], [0] * 6, [0] * 6),  # both written down at one minute
         ([event(0, "plate_out"), event(1, "plate_in"), event(4, "plate_out")], [1, 0, 0, 0, 1, 1], [1, 0, 0, 0, 1, 1]),
     ],
 )

@@ -60,7 +60,8 @@ def test_an_event_is_added_shown_and_taken_back(tmp_path: Path, capsys: pytest.C
     arguments = ["--kind", "Dosed", "--wells", "b1-b3 C1", "--plate", "Plate 1", "--at", "2026-11-20 18:05"]
     assert event(tmp_path, "add", *arguments, "--note", "Raptinal\n10 uM") == 0
     told = capsys.readouterr()
-    assert "1  2026-11-20 17:05:00Z  dosed" in told.out
+    assert f"take it back: cellvigil event remove --config {tmp_path / 'config.yaml'} 1" in told.out
+    assert "1  2026-11-20 18:05:00+01:00  dosed" in told.out
     assert "Raptinal 10 uM" in told.out
     assert "no such plate is in the store yet" in told.err
     [one] = listed(tmp_path, capsys)
@@ -139,7 +140,7 @@ def test_files_and_commands_are_listed_together(tmp_path: Path, capsys: pytest.C
     (tmp_path / "events.csv").write_text("at,kind\nnow,medium\n")
     assert event(tmp_path, "list") == 1
     told = capsys.readouterr()
-    assert "1  2026-11-21 12:00:00Z  dosed" in told.out
+    assert "1  2026-11-21 13:00:00+01:00  dosed" in told.out
     assert "line 2, column at" in told.err
 
 

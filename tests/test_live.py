@@ -170,6 +170,13 @@ def test_a_well_without_live_cells_has_responded_wholly():
     assert 0.9 < found.low[0, 0] < 1
 
 
+@pytest.mark.parametrize("controls", [0, 1])
+def test_a_well_without_live_cells_and_too_few_controls_has_no_end_of_an_interval(controls):
+    found = response(estimates([[1, 0.0], *[[1, 1.5]] * controls]), held("t" + "c" * controls))
+    assert np.isnan(found.value[0, 1]) == (controls == 0)
+    assert np.isnan([found.low[0, 1], found.high[0, 1]]).all()
+
+
 def test_dead_controls_give_no_response():
     assert np.isnan(response(estimates([[0.5], [0.0], [0.0]]), held("tcc")).value).all()
 

@@ -103,6 +103,23 @@ def test_the_plate_map_joins_by_well_and_an_excluded_field_is_told():
     assert wells_with_info == {"A1", "B1"}  # C1 is in no map
 
 
+@pytest.mark.parametrize(
+    ("events", "paused"),
+    [
+        ([], 0),
+        ([(1.5, "plate_out")], 1),  # nobody films a plate that is out: its newest value is from before
+        ([(1.5, "plate_out"), (2, "plate_in")], 0),
+        ([(2, "plate_in"), (2, "plate_out")], 0),
+        ([(1.5, "plate_out"), (2, "plate_in"), (3, "plate_out")], 1),
+    ],
+)
+def test_a_plate_that_is_out_is_paused_though_its_value_is_older(events, paused):
+    told = tuple(sorted(Event(START + timedelta(hours=hours), kind) for hours, kind in events))
+    lines = [frame_line(well, t, counts=CELLS) for well in ("A1", "B1") for t in range(3)]
+    found = plate(*lines, design=Design(plan_of(CONTROL, TREATED), told))
+    assert value(found, "response_paused", well="A1") == value(found, "response_paused", well="B1") == paused
+
+
 def test_no_more_wells_show_than_asked_for():
     found = plate(*(frame_line(well, 0, counts=CELLS) for well in ("A1", "A2", "B1")))
     wells = {dict(labels).get("well") for _, labels in shown(found, 2)}

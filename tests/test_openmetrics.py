@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -245,6 +248,16 @@ def test_a_prometheus_that_was_filled_with_it_answers_with_what_the_gauges_showe
         found[labels.pop("__name__"), frozenset(labels.items())] = float(series["value"][1])
     shown = {(name, frozenset(pair for pair in labels if pair[1])): value for (name, labels), value in live.items()}
     assert {place: found[place] for place in shown} == pytest.approx(shown, rel=1e-12)
+
+
+@needs
+def test_the_page_types_what_works(root, tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"^```sh\n(.*?)^```", page.split("## History")[1], flags=re.MULTILINE | re.DOTALL)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    (tmp_path / "store").symlink_to(root / "store")
+    subprocess.run(["bash", "-ec", block], cwd=tmp_path, env={**os.environ, "PATH": path}, check=True)
+    assert list((tmp_path / "DATA").glob("*/index"))
 
 
 @needs

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import gzip
+import http.client
 import json
 import select
 import shutil
@@ -11,6 +14,7 @@ import ssl
 import subprocess
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +22,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-from cellvigil import config, page
+from cellvigil import access, config, page
 from cellvigil.check import check
 from cellvigil.errors import UsageError
 from lab import Lab
@@ -26,11 +30,29 @@ from lab import Lab
 TOKEN = "0123456789abcdef0123"
 
 
+SHOWN = "<!doctype html><title>Here</title>" + "<p>a well</p>" * 1000
+
+
+def late() -> tuple[str, bytes]:
+    raise TimeoutError
+
+
+PAGES: dict[str, page.Page] = {
+    "/": lambda: ("text/html; charset=utf-8", SHOWN.encode()),
+    "/frame.jpg": lambda: None,
+    "/late": late,
+}
+
+
 def application(token: str = "") -> page.WSGIApplication:
-    return page.application(make_wsgi_app(CollectorRegistry()), lambda: (True, {"backlog_frames": 3}), token)
+    return page.application(make_wsgi_app(CollectorRegistry()), lambda: (True, {"backlog_frames": 3}), token, PAGES)
 
 
-@pytest.fixture
+def basic(name: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+
+
+@pytest.fixture(scope="module")
 def guarded() -> Iterator[str]:
     with page.served(application(TOKEN), listen="127.0.0.1", port=0) as port:
         yield f"http://127.0.0.1:{port}"
@@ -60,8 +82,31 @@ def get(url: str, *, context: ssl.SSLContext | None = None, **headers: str) -> t
             return error.code, error.read().decode()
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/", "/elsewhere"])
-@pytest.mark.parametrize("brought", ["", f"Bearer {TOKEN}x", TOKEN, f"Basic {TOKEN}", "Bearer ", f"bearer {TOKEN}"])
+@pytest.mark.parametrize("path", ["/metrics", "/", "/frame.jpg", "/elsewhere"])
+@pytest.mark.parametrize(
+    "brought",
+    [
+        "",
+        f"Bearer {TOKEN}x",
+        f"Bearer {TOKEN[:-1]}",
+        TOKEN,
+        f"Basic {TOKEN}",
+        "Bearer ",
+        "Bearer",
+        f"bearer {TOKEN}",
+        "Basic ",
+        "Basic !!!",
+        "Basic \u00fc",
+        f"Digest {TOKEN}",
+        basic("", ""),
+        basic(TOKEN, ""),
+        basic(TOKEN, "wrong"),
+        basic("me", f"{TOKEN}x"),
+        basic("me", f":{TOKEN}"),
+        basic("me", TOKEN[:-1]),
+        f"Basic {base64.b64encode(TOKEN.encode()).decode()}",
+    ],
+)
 def test_without_the_token_nothing_is_told(guarded: str, path: str, brought: str) -> None:
     code, text = get(guarded + path, Authorization=brought)
     assert code == 401
@@ -75,13 +120,61 @@ def test_with_the_token_everything_is(guarded: str) -> None:
     assert json.loads(get(f"{guarded}/healthz", **brought)[1]) == {"ok": True, "backlog_frames": 3}
 
 
+@pytest.mark.parametrize("name", ["", "me", "\u00fcmlaut", "a b"])
+def test_a_browser_asks_for_the_token_and_brings_it_as_a_password(guarded: str, name: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{guarded}/", timeout=5)
+    with refused.value as answer:
+        assert answer.headers["WWW-Authenticate"].startswith("Basic realm=")
+        assert answer.headers["Cache-Control"] == "no-store"
+    assert get(f"{guarded}/", Authorization=basic(name, TOKEN)) == (200, SHOWN)
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/healthz", "/frame.jpg", "/late", "/elsewhere"])
+@pytest.mark.parametrize("authorization", ["", f"Bearer {TOKEN}"])
+def test_every_answer_is_guarded_and_kept_by_nobody(guarded: str, path: str, authorization: str) -> None:
+    host = urllib.parse.urlsplit(guarded).netloc
+    connection = http.client.HTTPConnection(host, timeout=5)
+    connection.request("GET", path, headers={"Authorization": authorization})
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    policy = dict(
+        part.strip().partition(" ")[::2] for part in str(answer.headers["Content-Security-Policy"]).split(";")
+    )
+    assert policy["default-src"] == "'none'"
+    assert "script-src" not in policy  # so the default holds: none at all
+    assert policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
+    assert answer.headers.get_all("Cache-Control") == ["no-store"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_what_is_not_there_and_what_takes_too_long() -> None:
+    with page.served(application(), listen="127.0.0.1", port=0) as port:
+        assert get(f"http://127.0.0.1:{port}/frame.jpg")[0] == 404
+        assert get(f"http://127.0.0.1:{port}/late")[0] == 503
+        assert get(f"http://127.0.0.1:{port}/healthz")[0] == 200
+
+
+def test_a_page_is_compressed_for_who_can_read_it() -> None:
+    with page.served(application(), listen="127.0.0.1", port=0) as port:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"Accept-Encoding": "gzip, br"})
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            body = answer.read()
+            assert answer.headers["Content-Encoding"] == "gzip"
+        assert gzip.decompress(body).decode() == SHOWN
+        assert len(body) < len(SHOWN) / 5
+        assert get(f"http://127.0.0.1:{port}/")[1] == SHOWN
+
+
 def test_health_is_told_to_anybody_and_no_more(guarded: str) -> None:
     assert get(f"{guarded}/healthz") == (200, '{"ok": true}')
 
 
 def test_tls_is_spoken_where_it_is_configured(pem: tuple[Path, Path]) -> None:
     context = ssl.create_default_context(cafile=str(pem[0]))
-    with page.served(application(), listen="127.0.0.1", port=0, tls=page.open_tls(*pem)) as port:
+    with page.served(application(), listen="127.0.0.1", port=0, tls=access.open_tls(*pem)) as port:
         assert get(f"https://localhost:{port}/metrics", context=context)[0] == 200
         with pytest.raises((urllib.error.URLError, OSError)):
             get(f"http://127.0.0.1:{port}/metrics")
@@ -91,7 +184,7 @@ def test_tls_is_spoken_where_it_is_configured(pem: tuple[Path, Path]) -> None:
 
 def test_a_client_that_never_shakes_hands_does_not_hold_up_another(pem: tuple[Path, Path]) -> None:
     context = ssl.create_default_context(cafile=str(pem[0]))
-    door = page.served(application(), listen="127.0.0.1", port=0, tls=page.open_tls(*pem))
+    door = page.served(application(), listen="127.0.0.1", port=0, tls=access.open_tls(*pem))
     with door as port, socket.create_connection(("127.0.0.1", port)) as silent:
         silent.send(b"\x16")
         assert get(f"https://localhost:{port}/healthz", context=context)[0] == 200
@@ -141,21 +234,21 @@ def test_a_request_without_end_is_refused() -> None:
 def test_a_weak_token_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "token").write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match="at least 16 plain characters"):
-        page.read_token(tmp_path / "token")
+        access.read_token(tmp_path / "token")
 
 
 def test_files_that_are_not_there_or_do_not_fit_are_refused(tmp_path: Path, pem: tuple[Path, Path]) -> None:
-    assert page.read_token(None) == ""
-    assert page.open_tls(None, None) is None
+    assert access.read_token(None) == ""
+    assert access.open_tls(None, None) is None
     with pytest.raises(UsageError, match="cannot be read"):
-        page.read_token(tmp_path / "none")
+        access.read_token(tmp_path / "none")
     with pytest.raises(UsageError, match="both"):
-        page.open_tls(pem[0], None)
+        access.open_tls(pem[0], None)
     with pytest.raises(UsageError, match="both"):
-        page.open_tls(None, pem[1])
+        access.open_tls(None, pem[1])
     for wrong in ((pem[0], pem[0]), (tmp_path / "none", pem[1])):
         with pytest.raises(UsageError, match="cannot be used"):
-            page.open_tls(*wrong)
+            access.open_tls(*wrong)
 
 
 def test_an_open_door_is_warned_of(tmp_path: Path, pem: tuple[Path, Path]) -> None:
@@ -164,7 +257,7 @@ def test_an_open_door_is_warned_of(tmp_path: Path, pem: tuple[Path, Path]) -> No
     secret.chmod(0o600)
 
     def warned(**values: object) -> str:
-        return "; ".join(page.warnings_of(config.Metrics(**values)))
+        return "; ".join(access.warnings_of(config.Metrics(**values)))
 
     assert warned() == ""
     assert warned(listen="::1") == ""

@@ -188,6 +188,11 @@ def test_every_wrong_cell_is_named_at_once_with_its_line(tmp_path: Path) -> None
     [
         ("", "holds no row"),
         ("\n ; \n", "holds no row"),
+        (",1,2,3\nA,DMSO,DMSO,X 10\n", "looks like a plate drawn as a grid"),
+        (
+            "well,role\nA1-A3,control\n",
+            "line 2, column well: 'A1-A3' is no well: write it like B3, each well in a line",
+        ),
         ("wel,role\nA1,control\n", "line 1, column wel: unknown column, did you mean 'well'?"),
         ("role\ncontrol\n", "no column 'well'"),
         ("well,role,Treated At,treated_at\n", "a second column 'treated_at'"),

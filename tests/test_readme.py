@@ -64,7 +64,8 @@ def test_every_make_target_that_is_named_is_there():
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "once", "check", "quarantine", "event", "repair", "rehearse", "demo", "table"]
+    "command",
+    ["run", "once", "check", "quarantine", "event", "repair", "rehearse", "demo", "table", "classify", "install"],
 )
 def test_every_command_has_help_with_an_example(command: str):
     shown = subprocess.run(

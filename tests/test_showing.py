@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import urllib.request
@@ -13,13 +14,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cellvigil.board.values import GROUP_COLOURS
 from cellvigil.ledger import CommittedFrame, Ledger
 from cellvigil.store.gone import folder_of
-from cellvigil.store.plate import chunk_name
 from cellvigil.store.planes import FULL_LEVEL, read_mask
+from cellvigil.store.plate import chunk_name
 from lab import Lab, Service
+from plate_lines import frame_line
+from store_records import SERIES
 from test_service_retention import once_later
 
 SHEETS = {"plate_map": "plate.csv", "events": "events.csv", "frame_timeout_s": 2}
@@ -54,6 +59,24 @@ def last_of(ledger: Ledger) -> CommittedFrame:
 @pytest.fixture
 def service(lab: Lab) -> Iterator[Service]:
     """A service that has taken three time points of a control and a treated well."""
+    with filmed(lab) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def standing(
+    tmp_path_factory: pytest.TempPathFactory, state_indexes: Path, lite0: Path
+) -> Iterator[tuple[Lab, Service]]:
+    """The same, for tests that only look."""
+    root = tmp_path_factory.mktemp("standing")
+    (root / "images").mkdir()
+    lab = Lab(root, state_indexes, lite0.parent)
+    with filmed(lab) as running:
+        yield lab, running
+
+
+@contextlib.contextmanager
+def filmed(lab: Lab) -> Iterator[Service]:
     frames = lab.film()
     with lab.service(source=SHEETS) as running:
         running.wait_for(lambda: running.committed() == frames)
@@ -61,7 +84,8 @@ def service(lab: Lab) -> Iterator[Service]:
         yield running
 
 
-def test_the_wells_figures_are_those_of_metrics(lab: Lab, service: Service) -> None:
+def test_the_wells_figures_are_those_of_metrics(standing: tuple[Lab, Service]) -> None:
+    lab, service = standing
     told = wells_of(service.get("/"))
     assert set(told) == {"A1", "B1"}
     cells = {
@@ -99,7 +123,8 @@ def test_the_last_frame_is_the_one_that_was_committed_last_also_after_a_restart(
         )
 
 
-def test_the_cells_are_outlined_by_the_state_they_were_called(lab: Lab, service: Service) -> None:
+def test_the_cells_are_outlined_by_the_state_they_were_called(standing: tuple[Lab, Service]) -> None:
+    lab, service = standing
     frame = last_of(lab.ledger())
     shown = picture(service)
     field = folder_of(lab.store, frame.key.series) / frame.path
@@ -109,7 +134,9 @@ def test_the_cells_are_outlined_by_the_state_they_were_called(lab: Lab, service:
     saturation = shown.max(axis=2).astype(int) - shown.min(axis=2)
     coloured = [number for number in range(1, frame.n_cells + 1) if saturation[labels == number].max() > 60]
     assert len(coloured) > frame.n_cells / 2  # the others are grey: unknown
-    assert saturation[cv2.dilate((labels > 0).astype(np.uint8), np.ones((17, 17), np.uint8)) == 0].max() < 20  # but for JPEG's blocks
+    assert (
+        saturation[cv2.dilate((labels > 0).astype(np.uint8), np.ones((17, 17), np.uint8)) == 0].max() < 20
+    )  # but for JPEG's blocks
     greens = saturation > 60
     red, green, blue = (int(GROUP_COLOURS["alive"][0][place : place + 2], 16) for place in (1, 3, 5))
     near = np.abs(shown[greens].astype(int) - (blue, green, red)).max(axis=1) < 60
@@ -180,7 +207,8 @@ def test_a_wrong_plate_map_and_a_refused_file_are_told(lab: Lab, service: Servic
     service.wait_for(lambda: "<td>1</td></tr>" in service.get("/"))
 
 
-def test_many_at_once_get_the_same(service: Service) -> None:
+def test_many_at_once_get_the_same(standing: tuple[Lab, Service]) -> None:
+    _, service = standing
     with ThreadPoolExecutor(32) as pool:
         pages = list(pool.map(lambda _: service.get("/"), range(32)))
         pictures = list(pool.map(lambda _: picture(service).tobytes(), range(32)))
@@ -188,7 +216,8 @@ def test_many_at_once_get_the_same(service: Service) -> None:
     assert len(set(pictures)) == 1
 
 
-def test_no_other_file_is_served(service: Service) -> None:
+def test_no_other_file_is_served(standing: tuple[Lab, Service]) -> None:
+    _, service = standing
     for path in ("/frame.jpg/..", "/../config.yaml", "//etc/passwd", "/store", "/%2e%2e/config.yaml"):
         with pytest.raises(urllib.error.HTTPError, match="404"):
             service.get(path)
@@ -210,7 +239,9 @@ def test_the_texts_are_escaped_wherever_they_come_from(lab: Lab) -> None:
     assert "&lt;img src=x onerror=alert(1)&gt;" in page
 
 
-def test_its_store_is_only_read(lab: Lab, service: Service) -> None:
+def test_its_store_is_only_read(standing: tuple[Lab, Service]) -> None:
+    lab, service = standing
+
     def files() -> set[tuple[Path, int]]:
         return {(path, path.stat().st_mtime_ns) for path in lab.store.rglob("*") if path.is_file()}
 
@@ -218,3 +249,20 @@ def test_its_store_is_only_read(lab: Lab, service: Service) -> None:
     service.get("/")
     picture(service)
     assert files() == before
+
+
+@given(st.permutations(range(6)))
+def test_the_last_frame_of_a_plate_is_its_newest_line_in_whatever_order_they_are_read(order: list[int]) -> None:
+    ledger = Ledger()
+    assert ledger.last_frame(SERIES) is None
+    lines = [frame_line(well, t, counts={"live": 5}) for t, well in ((3, "A1"), (0, "A1"), (1, "B1"), (2, "A1"))]
+    shift = {"well": "A1", "timepoint": 0, "field": "1", "shift": 0.0, "peak": 1.0, "before": -1, "after": 0}
+    again = frame_line("A1", 3, counts={"live": 4}, revision=1)
+    lines += [again, {"kind": "shift", "series": list(SERIES), **shift}]
+    for place in order:
+        ledger.add({"seq": place, **lines[place]})
+    last = ledger.last_frame(SERIES)
+    assert last is not None
+    assert (last.key.well, last.key.timepoint, last.revision) == ("A1", 3, 1)
+    ledger.add({"kind": "gone", "series": list(SERIES), "seq": 9})
+    assert ledger.last_frame(SERIES) is None

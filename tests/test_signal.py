@@ -28,12 +28,21 @@ from cellvigil.rehearse import optics
 from cellvigil.rehearse.assay import Assay, simulate
 from cellvigil.rehearse.cells import Biology
 from cellvigil.rehearse.scene import NECROTIC
-from cellvigil.response.fluorescence import CONTROLS, FIRST_FRAMES, MOST_SATURATED, fluorescence, ground, standing
+from cellvigil.response.fluorescence import (
+    CONTROLS,
+    FIRST_FRAMES,
+    MOST_SATURATED,
+    fluorescence,
+    ground,
+    imaged,
+    standing,
+)
 from cellvigil.service.serve import once
 from cellvigil.service.tally import Tally
 from cellvigil.store.reader import read_ledger
 from cellvigil.store.writer import SourcePlan, open_store
 from lab import Lab
+from plate_lines import bundle_line, figures, frame_line, ledger_of
 from store_records import SERIES, START, key, record
 
 SHAPE = (120, 160)
@@ -262,8 +271,26 @@ def test_fields_are_summed_and_saturated_ones_are_absent():
 def test_between_two_images_the_last_value_stands():
     nan = math.nan
     values = np.array([[nan, 1, nan, 2, nan], [nan, nan, nan, nan, nan]])
-    np.testing.assert_array_equal(standing(values), [[nan, 1, 1, 2, 2], [nan] * 5])
-    assert standing(np.empty((3, 0))).shape == (3, 0)
+    np.testing.assert_array_equal(standing(values, np.isfinite(values)), [[nan, 1, 1, 2, 2], [nan] * 5])
+    assert standing(np.empty((3, 0)), np.empty((3, 0), bool)).shape == (3, 0)
+
+
+def test_no_older_value_stands_for_an_image_that_is_saturated():
+    dim, bright = packed(noise(1)), packed(np.full(SHAPE, 65535, np.uint16))
+    frames = {("A1", 0): (dim,), ("A1", 2): (bright,), ("A2", 0): (dim,), ("A2", 2): (dim,)}
+    wells, times = ("A1", "A2"), (0, 1, 2, 3)
+    area, _ = fluorescence({"GFP": frames}, wells, times)["GFP"]
+    shown = standing(area, imaged(frames, wells, times))
+    assert np.isnan(shown).tolist() == [[False, False, True, True], [False] * 4]
+
+
+def test_the_gauge_of_a_saturated_channel_is_absent_until_one_can_be_read():
+    signals = [histogram.line(histogram.measure(plane)) for plane in (noise(1), np.full(SHAPE, 65535, np.uint16))]
+    lines = [bundle_line(), *(frame_line("A1", t, counts={"live": 9}, signals={"GFP": signals[t]}) for t in range(2))]
+    assert np.isfinite(figures(ledger_of(lines[:2])).fluorescence["GFP"]).all()
+    assert np.isnan(figures(ledger_of(lines)).fluorescence["GFP"]).all()
+    lines.append(frame_line("A1", 2, counts={"live": 9}))
+    assert np.isnan(figures(ledger_of(lines)).fluorescence["GFP"]).all()
 
 
 def test_a_channel_without_a_usable_frame_is_absent():

@@ -191,7 +191,7 @@ def test_plates_of_sources_that_are_no_longer_configured_do_not_show(bench: Benc
     assert bench.wells() == {(plate(), "A1")}
 
 
-def test_beyond_the_most_wells_the_plates_with_the_newest_frames_show(tmp_path):
+def test_beyond_the_most_wells_the_plates_that_began_last_show_unless_they_ended(tmp_path):
     with closing(Bench(tmp_path, metrics={"max_wells": 3})) as bench:
         for well in ("A1", "A2"):
             bench.commit(well, n=20)
@@ -201,8 +201,14 @@ def test_beyond_the_most_wells_the_plates_with_the_newest_frames_show(tmp_path):
         bench.look()
         assert bench.wells() == {(plate(OTHER), "A1"), (plate(OTHER), "A2"), (plate(), "A1")}
         assert bench.registry.get_sample_value("cellvigil_wells_left_out") == 1
-        bench.now += MINUTE
-        bench.commit("A1", 1, n=20)
+        before = bench.wells()
+        for timepoint in range(1, 4):  # round after round, nothing comes and goes
+            for series in (OTHER, SERIES):
+                bench.commit("A1", timepoint, n=20, series=series)
+                bench.look(30)
+                assert bench.wells() == before
+        bench.now += timedelta(days=1)
+        bench.commit("A1", 9, n=20)
         bench.look()
         assert bench.wells() == {(plate(), "A1"), (plate(), "A2"), (plate(OTHER), "A1")}
 
@@ -234,6 +240,27 @@ def test_a_plate_that_fails_costs_only_its_own_news_and_is_tried_again(bench: Be
     monkeypatch.setattr(tallies, "figures_of", real)
     assert cells(bench.look()) == counted(bench.store, key("A1", 1))
     assert bench.up() == 1
+
+
+def test_a_plate_whose_lines_cannot_be_made_costs_only_its_own_news(bench: Bench, monkeypatch):
+    def failing(figures, *most):
+        if figures.series == SERIES:
+            raise ValueError("no such label")
+        return real(figures, *most)
+
+    real = tallies.blocks
+    bench.commit(n=30)
+    bench.commit(n=30, series=OTHER)
+    first = cells(bench.look())
+    monkeypatch.setattr(tallies, "blocks", failing)
+    bench.commit("A1", 1, n=50)
+    bench.commit("A1", 1, n=50, series=OTHER)
+    samples = bench.look()
+    assert cells(samples) == first
+    assert cells(samples, series=OTHER) == counted(bench.store, key("A1", 1, series=OTHER))
+    assert bench.up() == 0
+    monkeypatch.undo()
+    assert cells(bench.look()) == counted(bench.store, key("A1", 1))
 
 
 def test_what_failed_while_it_was_folded_is_folded_anew(bench: Bench, monkeypatch):

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from cellvigil import config, page, watch
+from cellvigil import access, config, page, watch
 from cellvigil.check_assay import assay_findings
 from cellvigil.check_store import store_findings
 from cellvigil.data import FileStat
@@ -187,12 +187,12 @@ def seconds_per_cell(encoder: Embeds, batch: int) -> float:
 def _door(metrics: config.Metrics) -> Iterator[Finding]:
     """The port, and what guards it."""
     try:
-        page.read_token(metrics.token_file)
-        page.open_tls(metrics.tls_cert_file, metrics.tls_key_file)
+        access.read_token(metrics.token_file)
+        access.open_tls(metrics.tls_cert_file, metrics.tls_key_file)
     except CellvigilError as error:
         yield Finding("fail", "metrics", str(error))
         return
-    yield from (Finding("warn", "metrics", text) for text in page.warnings_of(metrics))
+    yield from (Finding("warn", "metrics", text) for text in access.warnings_of(metrics))
     yield _port(metrics)
 
 

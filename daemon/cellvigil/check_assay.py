@@ -13,6 +13,7 @@ from cellvigil import config
 from cellvigil.assays.added import read_added
 from cellvigil.assays.event_list import read_events
 from cellvigil.assays.plate_map import read_plate_map
+from cellvigil.assays.sheet import WrongCells
 from cellvigil.assays.wells import row_and_column
 from cellvigil.errors import CellvigilError
 from cellvigil.events import DOSED, Event, EventRow
@@ -37,12 +38,12 @@ def assay_findings(source: config.Source, settings: config.Config) -> Findings:
     try:
         rows = read_plate_map(source.plate_map, timezone=source.timezone) if source.plate_map else None
     except CellvigilError as error:
-        yield FAIL, f"plate_map: {error}"
+        yield from _wrong("plate_map", error)
         rows = None
     try:
         events = [*_listed(source), *_added(source, settings.store.path)]
     except CellvigilError as error:
-        yield FAIL, f"events: {error}"
+        yield from _wrong("events", error)
         events = []
     if events:
         yield OK, f"{_several(len(events), 'event')} known"
@@ -55,6 +56,14 @@ def assay_findings(source: config.Source, settings: config.Config) -> Findings:
             (level, f"{_where(source.plate_map, place)}: {text}")
             for level, text in _plan(plan, _concerning(events, place), source, settings.alerts)
         )
+
+
+def _wrong(key: str, error: CellvigilError) -> Findings:
+    """What is wrong with a file, each cell on a line of its own."""
+    if isinstance(error, WrongCells):
+        yield from ((FAIL, f"{key}: {Path(error.where).name}, {told}") for told in error.told)
+    else:
+        yield FAIL, f"{key}: {error}"
 
 
 def _listed(source: config.Source) -> tuple[EventRow, ...]:
@@ -81,6 +90,7 @@ def _plan(plan: PlatePlan, events: Iterable[Event], source: config.Source, alert
     told = f"{_several(len(wells), 'well')}, {counts[TREATED]} treated, {counts[CONTROL]} control"
     yield OK, f"{told}, {_several(len(arms), 'arm')}"
     yield from _beyond(wells, source.expect.wells)
+    yield from _spellings(wells)
     if counts[TREATED]:
         yield from _controls(wells)
         yield from _times(wells, list(events), alerts)
@@ -94,7 +104,22 @@ def _beyond(wells: Iterable[WellPlan], expected: int) -> Findings:
     places = {well.well: row_and_column(well.well) for well in wells}
     wrong = [well for well, (row, column) in places.items() if row > rows or column > columns]
     if wrong:
-        yield WARN, f"{_names(wrong)} beyond a plate of {size}: mend the map, or sources[].expect.wells"
+        yield (
+            WARN,
+            f"{_names(wrong)} beyond a plate of {size}, as sources[].expect.wells suggests: right if it is larger",
+        )
+
+
+def _spellings(wells: Iterable[WellPlan]) -> Findings:
+    """Names that differ only in capitals, blanks or hyphens make arms of their own, which hardly anybody means."""
+    for column in ("compound", "vehicle", "cell_line", "group"):
+        spelt: dict[str, set[str]] = defaultdict(set)
+        for name in filter(None, (getattr(well, column) for well in wells)):
+            spelt["".join(letter for letter in name.casefold() if letter not in " -_")].add(name)
+        for names in spelt.values():
+            if len(names) > 1:
+                told = " and ".join(repr(name) for name in sorted(names))
+                yield WARN, f"{column} {told} are taken for different ones: spell them alike if they are the same"
 
 
 def _controls(wells: Iterable[WellPlan]) -> Findings:
@@ -107,13 +132,13 @@ def _controls(wells: Iterable[WellPlan]) -> Findings:
         if not controls[line]:
             yield WARN, f"no control well{of}: no response can be computed"
         elif controls[line] < max(_FEW_CONTROLS, MIN_CONTROLS):
+            few = max(_FEW_CONTROLS, MIN_CONTROLS)
             lacks = (
-                "no onset is told"
+                f"no onset is told (that takes {MIN_CONTROLS}, better {few})"
                 if controls[line] < MIN_CONTROLS
-                else "their spread is hardly known: onsets come late"
+                else f"with fewer than {few}, their spread is hardly known: onsets come late"
             )
-            told = f"{_several(controls[line], 'control well')}{of}"
-            yield WARN, f"{told}: with fewer than {max(_FEW_CONTROLS, MIN_CONTROLS)}, {lacks}"
+            yield WARN, f"{_several(controls[line], 'control well')}{of}: {lacks}"
 
 
 def _times(wells: Iterable[WellPlan], events: Iterable[Event], alerts: config.Alerts) -> Findings:

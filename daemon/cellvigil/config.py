@@ -164,7 +164,7 @@ class Classify(_Section):
 
 
 class Response(_Section):
-    """Which frames count. Limits are shares 0..1; a frame outside is stored but left out of the gauges."""
+    """Which frames count. Limits are shares 0..1; a frame outside is stored, but left out of the figures."""
 
     min_focus: Annotated[float, Field(ge=0)] = 0.25  # against the usual focus of the plate's first frames
     max_saturated: Share = 0.3
@@ -203,8 +203,8 @@ class Metrics(_Section):
     token_file: Path | None = None  # holds the bearer token that every request but /healthz must bring
     tls_cert_file: Path | None = None  # PEM; with `tls_key_file` the door speaks TLS only
     tls_key_file: Path | None = None
-    keep_hours: Positive = 168.0  # a plate without a frame for so long leaves the gauges
-    max_wells: Annotated[int, Field(ge=1)] = 1536  # most wells published at once: the plates with the newest frames
+    keep_hours: Positive = 168.0  # a plate without a frame for so long leaves /metrics and the page
+    max_wells: Annotated[int, Field(ge=1)] = 1536  # most wells published at once: the plates begun last
 
 
 class Limits(_Section):

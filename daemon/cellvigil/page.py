@@ -12,32 +12,28 @@ import errno
 import gzip
 import hashlib
 import hmac
-import ipaddress
 import json
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from cellvigil import config
 from cellvigil.errors import UsageError
 
 Health = Callable[[], tuple[bool, Mapping[str, Any]]]
 """Says whether the service works, and the figures that say so."""
 
 Page = Callable[[], tuple[str, bytes] | None]
-"""Makes one address's answer: content type and bytes; None = there is nothing (yet). TimeoutError: it takes too long."""
+"""Makes one address's answer: content type and bytes; None = there is nothing (yet). TimeoutError: it takes long."""
 
 _MOST_CLIENTS = 32  # at once
 _PATIENCE_S = 10  # a client that sends nothing does not hold a thread for ever
 _LONGEST_S = 30  # in all, for one client
-_SHORTEST_TOKEN = 16  # characters
 
 _LEVEL = 4  # of compression: a page of many wells shrinks to a tenth
 
@@ -173,60 +169,6 @@ def _brought(authorization: str) -> bytes:
         return base64.b64decode(rest, validate=True).partition(b":")[2]
     except ValueError:
         return b""
-
-
-def read_token(path: Path | None) -> str:
-    """The bearer token in a file; "" without one. Raises UsageError for a file that is not there, or a weak token."""
-    if path is None:
-        return ""
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        what = f"the token cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}"
-        raise UsageError(what, where=path, hint="mend metrics.token_file") from None
-    if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
-        what = f"the token must be one word of at least {_SHORTEST_TOKEN} plain characters"
-        raise UsageError(what, where=path, hint="make one with: openssl rand -hex 32")
-    return token
-
-
-def open_tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """What the door speaks TLS with (1.2 or newer); None without files. Raises UsageError if they do not fit."""
-    if certificate is None and key is None:
-        return None
-    if certificate is None or key is None:
-        what = "TLS needs both metrics.tls_cert_file and metrics.tls_key_file"
-        raise UsageError(what, where=certificate or key or "", hint="set the other, or neither")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ValueError) as error:  # an SSLError is an OSError
-        what = f"the TLS files cannot be used: {getattr(error, 'strerror', None) or error}"
-        raise UsageError(
-            what, where=certificate, hint="both must be PEM, and the key that of the certificate"
-        ) from None
-    return context
-
-
-def warnings_of(metrics: config.Metrics) -> list[str]:
-    """What a person should know of how the door is configured: open to others, or secrets that others may read."""
-    found = []
-    if not _is_local(metrics.listen):
-        if metrics.token_file is None:
-            found.append(f"metrics.listen {metrics.listen}: anybody who reaches it may read; set metrics.token_file")
-        elif metrics.tls_cert_file is None:
-            found.append(f"metrics.listen {metrics.listen}: the token travels in clear; set metrics.tls_cert_file")
-    secrets = (path for path in (metrics.token_file, metrics.tls_key_file) if path is not None and path.exists())
-    open_ones = (path for path in secrets if path.stat().st_mode & 0o077)
-    return [*found, *(f"{path} may be read by other users: chmod 600" for path in open_ones)]
-
-
-def _is_local(listen: str) -> bool:
-    try:
-        return ipaddress.ip_address(listen).is_loopback
-    except ValueError:
-        return listen == "localhost"
 
 
 def hint_of(error: OSError) -> str:

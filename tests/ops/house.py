@@ -65,7 +65,7 @@ def why_not() -> str:
 def booted(folder: Path) -> Iterator[House]:
     """A house whose systemd runs; all in it is ended and gone after the block."""
     folder.mkdir()
-    name = f"cellvigil-house-{os.getpid()}"
+    name = f"cellvigil-house-{os.getpid()}-{time.monotonic_ns()}"
     log = (folder.parent / "house.log").open("w")
     start = ["unshare", "--mount", "--propagation", "private", str(BOOT), str(folder), name]
     outer = subprocess.Popen(start, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
@@ -77,6 +77,14 @@ def booted(folder: Path) -> Iterator[House]:
                 os.kill(pid, 9)  # the first process of its namespace: all others end with it
         outer.wait(30)
         log.close()
+        _swept(folder, name)
+
+
+def _swept(folder: Path, name: str) -> None:
+    """Take the house's control groups away, which outlive its processes."""
+    sweep = 'mount -t cgroup2 cgroup2 "$1" && find "$1/$2" -depth -type d -exec rmdir {} ";"'
+    inside = ["unshare", "--mount", "--propagation", "private", "bash", "-c", sweep, "sweep", str(folder), name]
+    subprocess.run(inside, capture_output=True, check=False)
 
 
 def _awake(outer: subprocess.Popen[bytes], log: Path) -> House:

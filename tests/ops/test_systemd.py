@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from house import booted, why_not
+from machine_page import commands
 
 ROOT = Path(__file__).parents[2]
 PYTHON = Path("/usr/bin/python3")
@@ -151,3 +152,21 @@ def test_what_cannot_be_is_said_before_anything_is_done(house, installed):
         told = house.run(f"/root/bundle/install.sh {arguments} || echo code $?")
         assert said in told
         assert "code 2" in told
+
+
+def test_what_the_page_of_the_machine_types(house, installed):
+    """docs/machine.md, after an upgrade: look, go back, back up, remove; the bundle brings that page, and the rules."""
+    house.run("cd /root/bundle && ls docs/machine.md dashboards/*/*.example.yaml dashboards/*/assay.rules.yaml")
+    house.run("systemctl start cellvigil")
+    assert "in quarantine" in house.run("\n".join(commands("Install")))
+    house.run("\n".join(commands("Upgrade, and back")))
+    assert house.show("cellvigil", "ActiveState") == "active"
+    assert house.run("readlink /opt/cellvigil/current").strip() == "0.1.0"
+    house.run("\n".join(commands("Back up")))
+    kept = house.run("tar tf /srv/cellvigil-backup.tar")
+    assert "etc/cellvigil/config.yaml" in kept
+    assert "/journal.jsonl" in kept
+    house.run("\n".join(commands("Remove")))
+    assert house.run("systemctl show cellvigil -p LoadState --value").strip() == "not-found"
+    assert house.run("ls /usr/local/bin | grep cellvigil || true") == ""
+    assert house.path("/var/lib/cellvigil/store").is_dir()

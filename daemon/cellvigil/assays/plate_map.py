@@ -14,7 +14,7 @@ from cellvigil.assays.wells import well_of
 from cellvigil.platemap import BLANK, CONTROL, ROLES, TREATED, Row, WellPlan
 
 COLUMNS = {
-    "well": (),
+    "well": ("well_id",),
     "compound": ("drug", "substance"),
     "dose": ("concentration", "conc"),
     "unit": ("dose_unit",),
@@ -88,7 +88,10 @@ def _row(line: Line, sheet: Sheet, timezone: str, faults: Faults) -> Row | None:
 def _well(text: str) -> str:
     if not text:
         raise Wrong("which well? Write it like B3, or empty the line")
-    return well_of(text)
+    try:
+        return well_of(text)
+    except Wrong:
+        raise Wrong(f"{text!r} is no well: write it like B3, each well in a line of its own") from None
 
 
 def _treated(text: str, timezone: str) -> datetime | None:

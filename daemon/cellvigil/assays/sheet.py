@@ -48,6 +48,14 @@ class Wrong(ValueError):
     """A cell that cannot be taken. `str()` says what is wrong and what to do."""
 
 
+class WrongCells(UsageError):
+    """A sheet with cells that cannot be taken. `told` names each by line and column, with what to do."""
+
+    def __init__(self, told: Sequence[str], path: Path) -> None:
+        self.told = tuple(told)
+        super().__init__("; ".join(told), where=path, hint="mend these cells and save the file again")
+
+
 class Faults:
     """The wrong cells of one file."""
 
@@ -71,11 +79,11 @@ class Faults:
             return None
 
     def settle(self) -> None:
-        """Raise UsageError if there is any, with all of them."""
+        """Raise WrongCells if there is any, with all of them."""
         if self._told:
             more = len(self._told) - _TOLD
             told = [*self._told[:_TOLD], *([f"and {more} more"] if more > 0 else [])]
-            raise UsageError("; ".join(told), where=self._path, hint="mend these cells and save the file again")
+            raise WrongCells(told, self._path)
 
 
 def read_sheet(path: Path, columns: Mapping[str, Sequence[str]], *, needs: Sequence[str], measured: str = "") -> Sheet:
@@ -159,6 +167,9 @@ def _header(
     """The column's name by place ("" where the header is blank), and the unit that the header carries."""
     known = {alias: name for name, aliases in columns.items() for alias in (name, *aliases)}
     names: list[str] = []
+    if sum(text.isdecimal() for text in header) > 1:
+        hint = f"write one line each, under a header: {','.join(columns)}"
+        raise UsageError("this looks like a plate drawn as a grid", where=path, hint=hint)
     faults, unit = Faults(path), ""
     for text in header:
         name = known.get(_plain(text), "")

@@ -108,18 +108,23 @@ def _contents(plates: Sequence[PlateFigures], now: datetime) -> Html:
     """One line a plate, where there are several."""
     if len(plates) < 2:
         return Html("")
-    head = ("plate", "newest image", "onsets", "")
+    head = ("plate", "newest image", "onsets")
     rows = [
         tag(
             "tr",
             tag("td", tag("a", plate.plate, href=f"#plate-{place}")),
-            tag("td", f"{age_text(now - newest)} ago" if (newest := newest_at(plate)) else DASH),
+            tag("td", _newest(plate, now)),
             tag("td", str(int(np.isfinite(plate.response.onset_s).sum()))),
-            tag("td", "out of the microscope" if out_since(plate, now) else ""),
         )
         for place, plate in enumerate(plates)
     ]
     return tag("section", tag("h2", "Plates"), _table(head, rows), id="plates")
+
+
+def _newest(plate: PlateFigures, now: datetime) -> str:
+    newest = newest_at(plate)
+    told = f"{age_text(now - newest)} ago" if newest else DASH
+    return f"{told}, out" if out_since(plate, now) else told
 
 
 def _sources(sources: Sequence[Watched], now: datetime) -> Html:

@@ -31,7 +31,7 @@ def drawn(plane: Array, labels: I32, states: Mapping[int, str], colours: Mapping
     for label, state in states.items():
         if label < len(palette):
             palette[label] = _bgr(colours.get(state, UNKNOWN_COLOUR))
-    edge = _edges(small)
+    edge = _edges(small, max(2, round(max(size) / 400)))
     image[edge] = palette[small[edge]]
     every_colour = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)  # outlines are thin
     _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY, *every_colour])
@@ -44,9 +44,9 @@ def _grey(values: Array) -> U8:
     return np.asarray(grey, dtype=np.uint8)
 
 
-def _edges(labels: Array) -> Array:
-    """(Y, X) bool: the outermost pixels of every mask, two wide."""
-    values, kernel = labels.astype(np.float32), np.ones((5, 5), np.uint8)
+def _edges(labels: Array, width: int) -> Array:
+    """(Y, X) bool: the outermost pixels of every mask, `width` pixels wide."""
+    values, kernel = labels.astype(np.float32), np.ones((2 * width + 1, 2 * width + 1), np.uint8)
     inner = (cv2.erode(values, kernel) == values) & (cv2.dilate(values, kernel) == values)
     return np.asarray((labels > 0) & ~inner)
 

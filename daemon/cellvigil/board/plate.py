@@ -24,7 +24,8 @@ def plate_body(plate: PlateFigures, zone: tzinfo) -> Html:
     """The map of the wells and the table of the arms; nothing in it ages, so it may be kept as long as the figures."""
     colours = colours_of(plate.counts.states, plate.counts.groups)
     note = (
-        "In each well: the share of dying and dead cells, and its cells by state. Point at a well, or tap it, for all."
+        "In each well: the share of dying and dead cells as called, and its cells by state. Point at a well, or tap, "
+        "for all. Response: 0 = as the controls, 1 = no live cell is left."
     )
     return joined(
         tag("div", plate_map(plate, colours, zone), class_="wide"),

@@ -74,10 +74,10 @@ figure { margin: 0; } figure img { max-width: 100%; max-height: 70vh; display: b
   border: 1px solid var(--line); font-style: normal; font-size: .75rem; vertical-align: middle; line-height: 1.3rem; }
 .marks .well.blank { border: 1px dashed var(--soft); }
 footer { margin-top: 2rem; border-top: 1px solid var(--line); color: var(--soft); font-size: .85rem; }
-.c24 .well { font-size: .7rem; } .c24 .well u, .c48 .well b, .c48 .well u { display: none; }
+.c24 .well { font-size: .7rem; } .c24 td { padding: .1rem; } .c24 .well u, .c48 .well b, .c48 .well u { display: none; }
 .c48 td { padding: 0 .1rem; } .c48 .well span { font-size: .65rem; }
+@media (max-width: 1000px) { .c12 .well u { display: none; } }
 @media (max-width: 1300px) { .c24 .well b { display: none; } .c48 .well span { display: none; } }
-@media (max-width: 1000px) { .c24 td { padding: .1rem; } }
 @media (max-width: 800px) {
   .c12 .well b, .c24 .well span, .c48 .well i { display: none; } .c12 td { padding: .1rem; }
   .c24 .well i { margin: 0; height: .35rem; } .c24 td { height: 1.3rem; padding: 1px; }

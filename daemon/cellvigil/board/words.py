@@ -43,8 +43,8 @@ def _with_interval(value: float, low: float, high: float, how: str) -> str:
     if not math.isfinite(value):
         return DASH
     if not (math.isfinite(low) and math.isfinite(high)):
-        return f"{value:{how}}"
-    return f"{value:{how}} ({low:{how}} to {high:{how}})"
+        return f"{value:z{how}}"
+    return f"{value:z{how}} ({low:z{how}} to {high:z{how}})"
 
 
 def natural(text: str) -> tuple[tuple[int, float, str], ...]:

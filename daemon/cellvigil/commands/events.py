@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from cellvigil import config
-from cellvigil.commands.shared import Commands, command, config_option, print_json
+from cellvigil.commands.shared import DEFAULT_CONFIG, Commands, command, config_option, print_json
 from cellvigil.errors import CellvigilError, UsageError
 from cellvigil.events import KINDS
 from cellvigil.plates import covers
@@ -74,13 +76,14 @@ def _add(args: argparse.Namespace) -> int:
     experiment, plate = _plate(args, ledger, of_source)
     note, wells = " ".join(args.note.split()), " ".join(args.wells.split())
     entry = add_event(settings.store.path, Entry(source.name, at, kind, wells, experiment, plate, note), now)
-    for text in _doubts(entry, of_source, now):
+    for text in _doubts(entry, of_source, now, source.timezone):
         print(f"warning: {text}", file=sys.stderr)
     told = _told([entry])[0]
     if args.json:
         print_json(told)
     else:
-        print(f"{_shown(told)}\ntake it back: cellvigil event remove {entry.id}")
+        given = "" if args.config == DEFAULT_CONFIG else f" --config {shlex.quote(str(args.config))}"
+        print(f"{_shown(told, settings)}\ntake it back: cellvigil event remove{given} {entry.id}")
     return 0
 
 
@@ -109,7 +112,7 @@ def _plate(args: argparse.Namespace, ledger: Ledger, of_source: list[Series]) ->
     return current[0][1], current[0][2]
 
 
-def _doubts(entry: Entry, of_source: list[Series], now: datetime) -> Iterator[str]:
+def _doubts(entry: Entry, of_source: list[Series], now: datetime, zone: str) -> Iterator[str]:
     """What is allowed and may be a mistake."""
     if not any(covers((entry.experiment, entry.plate), *series[1:]) for series in of_source):
         there = ", ".join("/".join(series[1:]) for series in of_source[-5:]) or "none"
@@ -117,7 +120,7 @@ def _doubts(entry: Entry, of_source: list[Series], now: datetime) -> Iterator[st
     if not (entry.experiment or entry.plate):
         yield "the event holds for every plate of the source; name one with --experiment and --plate"
     if entry.at > now + timedelta(minutes=5):
-        yield f"{_local(entry.at)} is in the future"
+        yield f"{_local(entry.at, zone)} is in the future"
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -139,7 +142,7 @@ def _list(args: argparse.Namespace) -> int:
         print_json(told)
     else:
         for one in told:
-            print(_shown(one))
+            print(_shown(one, settings))
         print(f"{len(told)} events" if len(told) != 1 else "1 event")
     for fault in wrong:
         print(f"events that cannot be read: {fault}", file=sys.stderr)
@@ -154,7 +157,7 @@ def _remove(args: argparse.Namespace) -> int:
     if entry is None:
         hint = "see `cellvigil event list`; what stands in a file is taken out there"
         raise UsageError(f"there is no event {args.id}", where="event remove", hint=hint)
-    print(f"taken back: {_shown(_told([entry])[0])}")
+    print(f"taken back: {_shown(_told([entry])[0], settings)}")
     return 0
 
 
@@ -193,10 +196,11 @@ def _told(entries: Iterable[Entry], file: str = "") -> list[dict[str, object]]:
     ]
 
 
-def _shown(one: dict[str, object]) -> str:
-    """One event as a line, with what a terminal would act on (a note may hold it) written out."""
+def _shown(one: dict[str, object], settings: config.Config) -> str:
+    """One event as a line, by its microscope's clock; what a terminal would act on (a note may hold it) written out."""
     where = "/".join(str(one[name] or "*") for name in ("source", "experiment", "plate"))
-    at = _local(datetime.fromisoformat(str(one["at"])))
+    zones = {source.name: source.timezone for source in settings.sources}
+    at = _local(datetime.fromisoformat(str(one["at"])), zones.get(str(one["source"]), ""))
     note = f"  {one['note']}" if one["note"] else ""
     gone = "  (taken back)" if one["removed_at"] else ""
     wells = str(one["wells"]) or "whole plate"
@@ -205,5 +209,6 @@ def _shown(one: dict[str, object]) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def _local(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
+def _local(at: datetime, zone: str) -> str:
+    """A time by the clock of its microscope, as people type it, and its offset."""
+    return at.astimezone(ZoneInfo(zone or "UTC")).isoformat(sep=" ", timespec="seconds")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,5 +72,8 @@ def _history(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"out": str(args.out), "plates": written.plates, "samples": written.samples})
         return 0
-    print(f"{written.samples} samples of {written.plates} plates in {args.out}")
+    plates = "1 plate" if written.plates == 1 else f"{written.plates} plates"
+    print(f"{written.samples} samples of {plates} in {args.out}")
+    if not written.plates:
+        print("warning: no plate has a value that was asked for: see --source, --plate and --since", file=sys.stderr)
     return 0

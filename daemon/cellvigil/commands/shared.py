@@ -9,6 +9,8 @@ from typing import TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
+DEFAULT_CONFIG = Path("config.yaml")
+
 
 def command(commands: Commands, name: str, what: str, example: str) -> argparse.ArgumentParser:
     """A command's parser: `what` it does in a line, and an example."""
@@ -23,7 +25,7 @@ def command(commands: Commands, name: str, what: str, example: str) -> argparse.
 
 def config_option(parser: argparse.ArgumentParser) -> None:
     """`--config`."""
-    parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="configuration file (%(default)s)")
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="configuration file (%(default)s)")
 
 
 def print_json(value: object) -> None:

@@ -96,4 +96,5 @@ def response_lines(told: Response) -> Iterator[str]:
             yield f"     response of {arm} at the end: {value:z.0%} (95 % interval {low:z.0%} to {high:z.0%})"
     onsets = ", ".join(f"{well} {hours:.1f} h" for well, hours in told.onset_h.items()) or "none"
     others = [well for well in told.onset_h if well not in told.treated]
-    yield f"     onset of the response, after the drug: {onsets}; control wells with an onset: {len(others)}"
+    yield f"     onset of the response told, after the drug: {onsets}; control wells with an onset: {len(others)}"
+    yield "     (told once it is beyond chance for the whole plate: rather late than wrong; docs/response.md)"

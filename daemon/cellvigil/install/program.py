@@ -24,8 +24,8 @@ _BIN = Path("/usr/local/bin")
 def make_program(layout: Layout, source: Path, extra: str, told: Told) -> Path:
     """Install Cellvigil into a virtual environment of its own and point `current` at it; returns its folder.
 
-    `source`: what `make bundle` made (nothing is fetched then, and every package must have the hash that the bundle's
-    requirements.lock gives), or a source tree. A service that runs meanwhile keeps the files it has open. Raises
+    `source`: what `make bundle` made (nothing is fetched then), or a source tree; every package must have the hash that
+    its lock file gives. A service that runs meanwhile keeps the files it has open. Raises
     UsageError for another `source`, InstallError; then nothing of the new version is left.
     """
     wanted = _pip_arguments(source, extra)
@@ -61,7 +61,8 @@ def _pip_arguments(source: Path, extra: str) -> Sequence[Sequence[str | Path]]:
         lock = source / "requirements.lock"
         return ((*offline, "--require-hashes", "-r", lock), (*offline, "--no-deps", wheels[-1]))
     if (source / "pyproject.toml").is_file():
-        return ((f"{source.resolve()}[{extra}]",),)
+        lock = source / ("requirements.lock" if extra == "cpu" else f"requirements-{extra}.lock")
+        return (("--require-hashes", "-r", lock), ("--no-deps", source.resolve()))
     what = "this is neither an offline bundle nor a source tree"
     raise UsageError(what, where=source, hint="give with --from what `make bundle` made")
 

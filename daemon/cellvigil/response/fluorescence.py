@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from cellvigil.data import Histogram
 from cellvigil.histogram import Spread, spread, unpacked
-from cellvigil.response.values import F64
+from cellvigil.response.values import F64, Bools
 
 Frames = Mapping[tuple[str, int], Sequence[bytes]]
 """By well and time point, one packed histogram a field of view: `Ledger.signals` of one channel."""
@@ -84,9 +84,17 @@ def fluorescence(
     return found
 
 
-def standing(values: F64) -> F64:
-    """(W, T) values with each gap filled by the last one before it: what stands between two images of the stain."""
-    place = np.where(np.isfinite(values), np.arange(values.shape[1]), -1)
+def imaged(frames: Frames, wells: Sequence[str], timepoints: Sequence[int]) -> Bools:
+    """(W, T) where a channel has an image, be it saturated."""
+    return np.asarray([[(well, timepoint) in frames for timepoint in timepoints] for well in wells], dtype=np.bool_)
+
+
+def standing(values: F64, seen: Bools) -> F64:
+    """(W, T) values with each gap between two images (`seen`, as `imaged` says) filled by that of the first.
+
+    Where the newest image is saturated there is none: an older value would be too low, and nobody could tell.
+    """
+    place = np.where(seen, np.arange(values.shape[1]), -1)
     last = np.maximum.accumulate(place, axis=1) if place.size else place
     found = np.take_along_axis(values, np.maximum(last, 0), axis=1) if place.size else values
     return np.where(last >= 0, found, np.nan)

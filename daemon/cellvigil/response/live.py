@@ -69,7 +69,7 @@ def response(live: Estimate, controls: Bools) -> Estimate:
         low, high = 1 - ratio * np.exp(up), 1 - ratio * np.exp(-down)
         none_left = live.value == 0  # nothing to take the log of: the upper end of L alone
         low = np.where(none_left, 1 - live.high / middle * np.exp(reach), low)
-        high = np.where(none_left, 1.0, high)
+        high = np.where(none_left & np.isfinite(low), 1.0, high)
     return Estimate(1 - ratio, low, high)
 
 

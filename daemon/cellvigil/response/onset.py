@@ -9,7 +9,8 @@ defocus, missing and unequal looks). The share, and not the live count, because 
 make counts far noisier; dying cells are seen before they detach.
 
 An onset stands at the time point at which the statistic crosses its limit; both follow from that time point and earlier
-ones alone, so that nothing that comes later takes it back or moves it.
+ones alone, so that no later image takes it back or moves it. What changes the record of earlier times may: a frame that
+is processed late or written anew, an edited plate map or event.
 
 What was tried and left: an anytime-valid likelihood ratio over Kalman innovations. It kept its promise for wells that
 are Gaussian and alike, and broke it in most beta-binomial plates, where wells differ in how much they fluctuate; what

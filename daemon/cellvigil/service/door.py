@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cellvigil import page
+from cellvigil import access, page
 from cellvigil.metrics.exposition import scrape
 from cellvigil.service.log import LOGGER
 from cellvigil.service.showing import Parts, Showing
@@ -31,9 +31,9 @@ def open_door(parts: Parts) -> Iterator[None]:
         return age < STALE_S, figures
 
     pages: Mapping[str, page.Page] = {"/": showing.page, "/frame.jpg": showing.picture}
-    token = page.read_token(settings.token_file)
-    tls = page.open_tls(settings.tls_cert_file, settings.tls_key_file)
-    for text in page.warnings_of(settings):
+    token = access.read_token(settings.token_file)
+    tls = access.open_tls(settings.tls_cert_file, settings.tls_key_file)
+    for text in access.warnings_of(settings):
         LOGGER.warning(text)
     app = page.application(scrape(parts.metrics.registry, lambda: tally.snapshot.scrape), health, token, pages)
     with page.served(app, listen=settings.listen, port=settings.port, tls=tls) as port:
