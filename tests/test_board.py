@@ -288,5 +288,5 @@ def test_the_documentation_says_what_is_so() -> None:
     *steps, last = (f"{limit:.0%}".rstrip("%") for limit in TINTS)
     assert f"at {', '.join(steps)} and {last} %" in text
     assert f"renews itself every {RENEWED_S} s" in text
-    assert f"(the {MOST_PLATES} with the newest frames)" in text
+    assert f"(the {MOST_PLATES} that began last)" in text
     assert all((ROOT / "docs" / target).exists() for target in re.findall(r"\]\(([^)#]+)", text))

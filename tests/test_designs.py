@@ -193,6 +193,27 @@ def test_a_restart_without_the_files_goes_on_with_what_is_recorded(tmp_path: Pat
     reopened.close()
 
 
+def test_the_next_assays_map_says_nothing_of_a_plate_that_has_ended(tmp_path: Path, store: Store) -> None:
+    write(tmp_path / "plate.csv", MAP)
+    write(tmp_path / "events.csv", "at,kind\n2026-11-20 18:00,dosed\n")
+    store.append(record(key()))
+    designs = Designs(settings(tmp_path), store, Metrics(CollectorRegistry()))
+    designs.follow(NOW)
+    later = NOW + timedelta(days=2)
+    write(tmp_path / "plate.csv", OTHER)
+    write(tmp_path / "events.csv", "at,kind\n2026-11-23 18:00,dosed\n")
+    for each in (designs, Designs(settings(tmp_path), store, Metrics(CollectorRegistry()))):
+        assert each.follow(later) == (set() if each is designs else {SERIES})
+        assert dose(each) == 10
+        assert [event.at.day for event in each.events(SERIES)] == [20]
+    assert store.ledger.design(SERIES).plan.wells["B1"].dose == 10
+    named = MAP.replace("\n", f",{SERIES[1]}\n").replace(f"uM,{SERIES[1]}", "uM,experiment").replace(",10,", ",30,")
+    write(tmp_path / "plate.csv", named)  # by its experiment it can be mended, however old
+    assert designs.follow(later) == {SERIES}
+    assert dose(designs) == store.ledger.design(SERIES).plan.wells["B1"].dose == 30
+    assert [event.at.day for event in designs.events(SERIES)] == [20]
+
+
 def test_a_plate_without_a_design_gets_no_line_and_one_that_loses_it_does(tmp_path: Path, store: Store) -> None:
     store.append(record())
     none = Designs(settings(tmp_path, plate_map=None, events=None), store, Metrics(CollectorRegistry()))

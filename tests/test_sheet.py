@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellvigil.data import UNKNOWN
-from cellvigil.ledger import CalledBy, Ledger
+from cellvigil.ledger import CalledBy, Design, Ledger
+from cellvigil.platemap import WellPlan
 from cellvigil.tally.figures import index_of, picked, start_of
 from cellvigil.tally.sheet import Index, Sheet
-from plate_lines import GROUPS, INDEX, STATES, bundle_line, frame_line, ledger_of, sheet_of
+from plate_lines import GROUPS, INDEX, STATES, bundle_line, figures, frame_line, ledger_of, plan_of, sheet_of
 from store_records import SERIES, START
 
 MINUTE = timedelta(minutes=1)
@@ -147,16 +148,16 @@ NEW = {"live": "alive", "dying": "dying", "necrotic": "dead", "shrunk": "dying",
     [
         ("alive", 0),  # the only class of its group
         ("dying", 1),  # its own name, though the group has two
-        ("burst", None),  # two of its group: nobody can say which
+        ("burst", 2),  # two of its group: nobody can say which, and the group keeps its cells
         ("dirt", None),  # none of its group
         ("live", 0),
         (UNKNOWN, 5),
     ],
 )
-def test_an_older_indexs_classes_go_by_name_or_to_the_only_one_of_their_group(state, column):
+def test_an_older_indexs_classes_go_by_name_or_to_the_first_of_their_group(state, column):
     index = Index.of(called("new", NEW), [called("old", OLD), called("new", NEW)])
     assert index.states == (*NEW, UNKNOWN)
-    assert index.versions == {"old": 0, "new": 1}
+    assert index.versions == {"old": 1, "new": 2}
     assert index.columns.get(state) == column
 
 
@@ -165,11 +166,57 @@ def test_a_swapped_index_shows_by_its_version():
     lines = [bundle_line(), frame_line("A1", 0, counts={"live": 5}), bundle_line(other)]
     lines.append(frame_line("A1", 2, counts={"live": 4}, bundle=other))
     ledger = ledger_of(lines)
-    assert index_of(ledger, SERIES).versions == {INDEX: 0, other: 1}
+    assert index_of(ledger, SERIES).versions == {INDEX: 1, other: 2}
     sheet = sheet_of(ledger)
-    assert sheet.over["version"].tolist() == [[0, 1]]
+    assert sheet.over["version"].tolist() == [[1, 2]]
     ledger_of([frame_line("A2", 2, counts={"live": 4})], ledger, first=9)  # and swapped back
-    assert sheet_of(ledger).over["version"].tolist() == [[0, 1], [-1, 0]]
+    assert sheet_of(ledger).over["version"].tolist() == [[2, 1], [-1, 2]]  # the one that calls now is the highest
+
+
+def test_after_a_swap_wells_that_wait_for_the_new_index_do_not_look_dead():
+    finer = {"round": "alive", "flat": "alive", "necrotic": "dead"}
+    lines = [bundle_line(), *(frame_line(well, 0, counts={"live": 90, "necrotic": 10}) for well in ("A1", "A2"))]
+    lines += [bundle_line("cd" * 32, finer)]
+    lines += [{**frame_line("A1", 1, counts={}, bundle="cd" * 32), "counts": {"round": 50, "flat": 40, "necrotic": 10}}]
+    response = figures(ledger_of(lines)).response
+    assert response.plain.value[:, 0, 2].tolist() == [0.1, 0.1]
+    assert response.dead_timepoints.ravel().tolist() == [0, 0]
+
+
+def test_an_onset_stays_over_a_swap_to_an_index_that_knows_no_dying_cells():
+    wells = [f"{row}{column}" for row in "AB" for column in range(1, 5)]
+    treated = START + timedelta(minutes=75)
+    plan = plan_of(*(WellPlan(well, "control" if well[0] == "A" else "treated", treated_at=treated) for well in wells))
+
+    def lines(times: range, states: tuple[str, str], sha256: str = INDEX) -> list[dict[str, object]]:
+        dying = {(well, t): 10 + (120 if well == "B1" and t > 5 else 0) for well in wells for t in times}
+        counts = {place: dict(zip(states, (200 - n, n), strict=True)) for place, n in dying.items()}
+        return [{**frame_line(*place, counts={}, bundle=sha256), "counts": each} for place, each in counts.items()]
+
+    found = [bundle_line(), *lines(range(12), ("live", "apoptotic"))]
+    before = figures(ledger_of(found), Design(plan)).response.onset_s
+    assert np.isfinite(before).tolist() == [well == "B1" for well in wells]
+    found += [bundle_line("cd" * 32, {"intact": "alive", "broken": "dead"})]
+    found += lines(range(12, 14), ("intact", "broken"), "cd" * 32)
+    np.testing.assert_array_equal(figures(ledger_of(found), Design(plan)).response.onset_s, before)
+
+
+def test_an_index_that_comes_back_is_corrected_by_its_own_confusion():
+    other, exact = "cd" * 32, np.eye(4, 5) * 500
+    swapped = exact.copy()
+    swapped[0, :4] = 300, 0, 200, 0
+    lines = [{**bundle_line(sha256), "confusion": {"counts": rows.tolist(), "effects": [1.0] * 4}}
+             for sha256, rows in ((INDEX, swapped), (other, exact))]  # fmt: skip
+    for t, sha256 in enumerate((INDEX, other, INDEX)):
+        live = 180 if sha256 == INDEX else 300
+        wells = ("A1", "A2", "A3")[: 2 if t == 2 else 3]  # of the third, the other index called the newest frame
+        counts = {"live": live, "necrotic": 300 - live}
+        lines += [frame_line(well, t, counts=counts, bundle=sha256) for well in wells]
+    found = figures(ledger_of(lines)).response
+    assert found.correction == "ok"
+    np.testing.assert_allclose(found.corrected.value[:, 0, 0], [1, 1, math.nan], atol=0.01)
+    whole = figures(ledger_of(lines), every=True).response.corrected.value[0, :, 0]
+    np.testing.assert_allclose(whole, [1, math.nan, 1], atol=0.01)
 
 
 def test_values_are_picked_at_each_wells_own_time_point():

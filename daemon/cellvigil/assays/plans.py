@@ -21,6 +21,7 @@ from cellvigil.errors import CellvigilError
 from cellvigil.events import Event, EventRow, events_of
 from cellvigil.ledger import Design, Series
 from cellvigil.platemap import NO_PLAN, PlatePlan, Row, plan_of
+from cellvigil.plates import covers
 
 PLATE_MAP, EVENTS = WHAT = ("plate_map", "events")
 """The keys of `sources[]` that name the two files."""
@@ -79,7 +80,7 @@ class Plans:
         }
         self._added = _Followed(settings.store.path / FILE, lambda path: tuple(read_added(path.parent)))
         self._recorded = recorded
-        self._designs: dict[Series, Design] = {}
+        self._designs: dict[tuple[Series, bool], Design] = {}
 
     def refresh(self) -> frozenset[str]:
         """Look at the files, and read those that changed; returns the names of sources of which something changed."""
@@ -101,12 +102,14 @@ class Plans:
         """The events of one plate, from file and command, in order of time; what was taken back is not among them."""
         return self.design(series).events
 
-    def design(self, series: Series) -> Design:
-        """Both."""
+    def design(self, series: Series, *, ended: bool = False) -> Design:
+        """Both. Of a plate that has `ended`, what is recorded stands, unless the file has rows with its experiment: the
+        next assay's map, typed over this one's, says nothing of it.
+        """
         designs = self._designs  # a refresh meanwhile begins a new one
-        if series not in designs:
-            designs[series] = Design(self._plan(series), self._events(series))
-        return designs[series]
+        if (series, ended) not in designs:
+            designs[series, ended] = Design(self._plan(series, ended), self._events(series, ended))
+        return designs[series, ended]
 
     def troubles(self) -> dict[tuple[str, str], str]:
         """What is wrong with a file now, by source and "plate_map" or "events"; "" where all is well.
@@ -125,28 +128,35 @@ class Plans:
         followed = self._maps if what == PLATE_MAP else self._lists
         return source in followed and followed[source].value is not None
 
-    def _plan(self, series: Series) -> PlatePlan:
+    def _plan(self, series: Series, ended: bool) -> PlatePlan:
         source, experiment, plate = series
         followed = self._maps.get(source)
+        recorded = self._recorded(series) or Design()
+        if ended and recorded.plan.wells and not _is_named(followed.value if followed else None, series):
+            return recorded.plan
         if followed is None:
             return NO_PLAN
-        if followed.value is None:
-            return (self._recorded(series) or Design()).plan
-        return plan_of(followed.value, experiment, plate)
+        return recorded.plan if followed.value is None else plan_of(followed.value, experiment, plate)
 
-    def _events(self, series: Series) -> tuple[Event, ...]:
+    def _events(self, series: Series, ended: bool) -> tuple[Event, ...]:
         source, experiment, plate = series
         entries = [entry for entry in self._added.value or () if entry.source == source]
         standing = [entry.row for entry in entries if entry.removed_at is None]
         followed = self._lists.get(source)
-        if followed is None or followed.value is not None:
+        known = (self._recorded(series) or Design()).events
+        stands = ended and known and not _is_named(followed.value if followed else None, series)
+        if not stands and (followed is None or followed.value is not None):
             listed = followed.value or () if followed is not None else ()
             return events_of((*listed, *standing), experiment, plate)
         taken_back = {entry.row.event for entry in entries if entry.removed_at is not None}
-        known = (self._recorded(series) or Design()).events
         return tuple(
             sorted({*events_of(standing, experiment, plate), *(one for one in known if one not in taken_back)})
         )
+
+
+def _is_named(rows: tuple[Row, ...] | tuple[EventRow, ...] | None, series: Series) -> bool:
+    """Whether rows speak of a plate by its experiment: "Plate 1" alone is every experiment's."""
+    return any(row.experiment and covers((row.experiment, row.plate), *series[1:]) for row in rows or ())
 
 
 def _by_source(entries: tuple[Entry, ...] | None) -> dict[str, list[Entry]]:

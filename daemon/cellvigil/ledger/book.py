@@ -133,8 +133,14 @@ class Ledger:
         A histogram a field of view, of its newest revision, in the fields' order: `histogram.unpacked` reads it. Frames
         that are left out of the counts have theirs too: what leaves them out is seen in the segmented channel.
         """
+        found: Signals = {}
         with self._lock:
-            return signals(self._entries, series)
+            wells = list(self._book(series).wells) if self._entries.signals else []
+        for well in wells:  # well by well, since a commit waits for the lock
+            with self._lock:
+                for channel, frames in signals(self._entries, series, well).items():
+                    found.setdefault(channel, {}).update(frames)
+        return found
 
     def shifts(self, series: Series) -> dict[tuple[str, int], float]:
         """How far a well had moved when the plate came back: (well, first time point after it) -> share of the side.

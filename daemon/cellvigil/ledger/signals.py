@@ -12,21 +12,20 @@ from cellvigil.ledger.values import NONE_COMPARED, Series, Shift
 Signals = dict[str, dict[tuple[str, int], tuple[bytes, ...]]]
 
 
-def signals(entries: Entries, series: Series) -> Signals:
-    """See `Ledger.signals`."""
+def signals(entries: Entries, series: Series, well: str) -> Signals:
+    """What `Ledger.signals` tells of one well."""
     frames, book = entries.frames, entries.books.get(series)
     found: Signals = {}
-    for well, times in book.wells.items() if book is not None and entries.signals else ():
-        for timepoint, last in times.items():
-            newest: dict[int, tuple[int, int]] = {}  # field -> revision and row
-            for row, field, revision, t in frames.chain(last):
-                if t != NONE:
-                    newest[field] = max(newest.get(field, (NONE, NONE)), (revision, row))
-            rows = [newest[field][1] for field in sorted(newest, key=lambda number: frames.names[number])]
-            for channel, kept in entries.signals.items():
-                fields = tuple(kept[row] for row in rows if row in kept)
-                if fields:
-                    found.setdefault(channel, {})[(well, timepoint)] = fields
+    for timepoint, last in book.wells.get(well, {}).items() if book is not None else ():
+        newest: dict[int, tuple[int, int]] = {}  # field -> revision and row
+        for row, field, revision, t in frames.chain(last):
+            if t != NONE:
+                newest[field] = max(newest.get(field, (NONE, NONE)), (revision, row))
+        rows = [newest[field][1] for field in sorted(newest, key=lambda number: frames.names[number])]
+        for channel, kept in entries.signals.items():
+            fields = tuple(kept[row] for row in rows if row in kept)
+            if fields:
+                found.setdefault(channel, {})[(well, timepoint)] = fields
     return found
 
 

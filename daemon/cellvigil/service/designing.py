@@ -6,7 +6,7 @@ the spreadsheet: whenever either changes, the plate's journal gets a line of kin
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cellvigil import config
 from cellvigil.assays.plans import EVENTS, PLATE_MAP, Plans
@@ -18,6 +18,7 @@ from cellvigil.platemap import PlatePlan
 from cellvigil.service.log import LOGGER
 from cellvigil.store.writer import Store
 
+_ENDED = timedelta(days=1)  # without a frame for so long
 _NAMES = {PLATE_MAP: "plate map", EVENTS: "events"}
 
 
@@ -32,6 +33,7 @@ class Designs:
         self._told: dict[tuple[str, str], str] = {}
         self._put_off: dict[Series, str] = {}  # what could not be recorded, and why
         self._last: dict[Series, str] = {}  # digest of what each plate was computed with
+        self._ended: set[Series] = set()
 
     def follow(self, now: datetime) -> set[Series]:
         """Take up what changed, and record it; returns the plates whose design is new since the last call.
@@ -44,7 +46,8 @@ class Designs:
         for series in self._store.ledger.series():
             if series[0] not in self._sources:
                 continue
-            design = self._plans.design(series)
+            self._see_whether_ended(series, now)
+            design = self._plans.design(series, ended=series in self._ended)
             if self._last.get(series) != design.sha256:
                 self._last[series] = design.sha256
                 new.add(series)
@@ -53,11 +56,18 @@ class Designs:
 
     def of(self, series: Series) -> PlatePlan:
         """The plate map of one plate."""
-        return self._plans.of(series)
+        return self._plans.design(series, ended=series in self._ended).plan
 
     def events(self, series: Series) -> tuple[Event, ...]:
         """The events of one plate, in order of time."""
-        return self._plans.events(series)
+        return self._plans.design(series, ended=series in self._ended).events
+
+    def _see_whether_ended(self, series: Series, now: datetime) -> None:
+        last = self._store.ledger.last_commit(series)
+        if last is not None and now - last > _ENDED:
+            self._ended.add(series)
+        else:
+            self._ended.discard(series)
 
     def _record(self, series: Series, design: Design, now: datetime) -> None:
         known = self._store.ledger.design(series)

@@ -104,7 +104,7 @@ def _response(figures: PlateFigures, shown: Bools) -> Iterator[Block]:
 
 
 def _paused(figures: PlateFigures) -> F64:
-    """(W, T) 1 while the plate is out; at a well's newest value by what came after it, since nobody films it outside."""
+    """(W, T) 1 while the plate is out; at a well's newest value by what came after it, since nobody films it there."""
     values = figures.response.paused.astype(np.float64)
     goings = [event for event in figures.events if event.kind in (PLATE_OUT, PLATE_IN)]
     for row, well in enumerate(figures.counts.wells if goings else ()):

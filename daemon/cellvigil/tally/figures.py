@@ -17,7 +17,7 @@ from cellvigil.events import Event
 from cellvigil.ledger import CalledBy, Design, Ledger, Series
 from cellvigil.platemap import CONTROL, PlatePlan
 from cellvigil.response.correction import Confusion
-from cellvigil.response.fluorescence import fluorescence, standing
+from cellvigil.response.fluorescence import Frames, fluorescence, imaged, standing
 from cellvigil.response.plate import PlateResponse, evaluate
 from cellvigil.response.values import F64, Bools, Ints, PlateCounts
 from cellvigil.tally.sheet import Index, Sheet
@@ -97,8 +97,9 @@ def figures_of(
     usual = baseline.focus if baseline is not None and baseline.focus > 0 else np.nan
     total = cells.sum(axis=2)
     unknown = cells[..., counts.states.index(UNKNOWN)]
+    images = ledger.signals(series)
     signals = fluorescence(
-        ledger.signals(series),
+        images,
         counts.wells,
         counts.timepoints,
         controls=[well for well, plan in design.plan.wells.items() if plan.role == CONTROL],
@@ -122,10 +123,15 @@ def figures_of(
         fluorescence={
             channel: (picked(area, places), picked(intensity, places))
             for channel, (area, intensity) in (
-                (of, pair if every else map(standing, pair)) for of, pair in signals.items()
+                (of, pair if every else _standing(pair, images[of], counts)) for of, pair in signals.items()
             )
         },
     )
+
+
+def _standing(pair: tuple[F64, F64], images: Frames, counts: PlateCounts) -> tuple[F64, F64]:
+    seen = imaged(images, counts.wells, counts.timepoints)
+    return standing(pair[0], seen), standing(pair[1], seen)
 
 
 def picked(values: Array, places: Ints) -> F64:

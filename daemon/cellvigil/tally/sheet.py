@@ -29,6 +29,12 @@ _AXES = {
 }
 """The arrays over (W, T): their type, and what stands where there is no frame."""
 
+_NEAREST = {"dying": "dead", "dead": "dying"}
+"""Where cells of a group go if the newest index has no class of that group."""
+
+_NO_INDEX = 0
+"""The version of an index of which the journal says nothing: none of those it knows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Index:
@@ -37,21 +43,28 @@ class Index:
     states: tuple[str, ...]  # classes of the one that called last, by id, then UNKNOWN
     groups: Mapping[str, str]  # of these classes
     columns: Mapping[str, int]  # class of any of them, or UNKNOWN -> place among `states`; absent = has none
-    versions: Mapping[str, int]  # sha256 -> its order on this plate
+    versions: Mapping[str, int]  # sha256 -> its order on this plate, from 1; the one that called last has the highest
 
     @classmethod
     def of(cls, last: CalledBy, every: Sequence[CalledBy]) -> Index:
-        """Counts of an older index's class go by its name, else to the only class of the same group, else nowhere."""
+        """Counts of an older index's class go by its name, else to the first class of the same group, else (of those
+        dying and dead) to the first of the other of these two, else nowhere.
+
+        Among several nobody can say which; but a group must keep its cells: without those alive, a value that the older
+        index made would show a dead well, and without those dying an onset that was found would be taken back.
+        """
         states = (*last.classes, UNKNOWN)
         columns = {}
         for called in every:
             for name in called.classes:
-                alike = [one for one in last.classes if last.groups.get(one) == called.groups.get(name, "none")]
-                if name not in last.classes and len(alike) == 1:
+                group = called.groups.get(name, "none")
+                alike = [one for near in (group, _NEAREST.get(group)) for one in last.classes
+                         if last.groups.get(one) == near]  # fmt: skip
+                if name not in last.classes and alike:
                     columns[name] = states.index(alike[0])
         columns |= {state: place for place, state in enumerate(states)}
-        versions = {called.sha256: number for number, called in enumerate(every)}
-        return cls(states, dict(last.groups), columns, versions)
+        order = [*(called.sha256 for called in every if called.sha256 != last.sha256), last.sha256]
+        return cls(states, dict(last.groups), columns, {sha256: number for number, sha256 in enumerate(order, start=1)})
 
 
 @dataclass(slots=True, eq=False)
@@ -162,7 +175,7 @@ class Sheet:
         over["acquired_s"][row, column] = value.acquired_at.timestamp()
         over["first_s"][row, column] = value.committed_at.timestamp()
         over["present"][row, column] = value.fields_present
-        over["version"][row, column] = self.index.versions.get(value.bundle, len(self.index.versions))
+        over["version"][row, column] = self.index.versions.get(value.bundle, _NO_INDEX)
         over["focus"][row, column] = value.focus
         over["probability"][row, column] = value.probability
         over["novel"][row, column] = value.novel
