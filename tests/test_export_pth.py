@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -179,6 +179,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path, length: int) -> None:
 
 
 @given(st.integers(0, len(PLAIN) - 1), st.integers(1, 255))
+@example(place=125, change=114)  # an escape in a name that Python warns of
 def test_a_changed_byte_is_refused_or_changes_a_number(
     tmp_path_factory: pytest.TempPathFactory, place: int, change: int
 ) -> None:

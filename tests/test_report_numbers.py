@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellvigil.errors import UsageError
+from cellvigil.markup import Html, joined, tag
 from cellvigil_indexes.report.alignment import alignments, gaussian_kernel
-from cellvigil_indexes.report.markup import Html, heat_table, joined, number, percent, table, tag
+from cellvigil_indexes.report.markup import heat_table, number, percent, table
 from cellvigil_indexes.report.principal import block_shares, components, dimension_for
 from cellvigil_indexes.report.projection import method_for, project
 from cellvigil_indexes.report.similarity import class_similarity

@@ -13,6 +13,7 @@ import math
 import pickle
 import pickletools
 import struct
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -179,6 +180,9 @@ def read_legacy_pth(path: Path) -> dict[str, Array]:
         hint = "save it with torch.save(..., _use_new_zipfile_serialization=False)"
         raise BundleError("this checkpoint is in PyTorch's zip format, not the legacy one", where=path, hint=hint)
     try:
-        return _read(io.BytesIO(content))
+        with warnings.catch_warnings():
+            # pickletools warns of odd escapes in names; a name that is not admitted is refused anyway.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return _read(io.BytesIO(content))
     except _BROKEN as error:
         raise BundleError(f"this is not a plain checkpoint of tensors: {error}", where=path) from None

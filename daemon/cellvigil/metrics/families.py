@@ -58,7 +58,9 @@ WELL_INFO = _well("well_info", "What the plate map says of a well.", "arm", "rol
 TREATED = _well("treated_timestamp_seconds", "When the well was treated.")
 LIVE_INDEX = _well("live_index_ratio", "Live cells against those at treatment.")
 RESPONSE = _well("response_ratio", "1 - live index over the median live index of the control wells.")
-ONSET = _well("response_onset_timestamp_seconds", "When the first frame was taken that showed a response beyond chance.")
+ONSET = _well(
+    "response_onset_timestamp_seconds", "When the first frame was taken that showed a response beyond chance."
+)
 PAUSED = _well("response_paused", "1 while the plate is out.")
 GROWTH_RATE = _well("growth_rate_ratio", "Growth rate against the control wells: the GR value.")
 DEAD_TIMEPOINTS = _well("dead_timepoints", "Time points in a row with a dead share above the limit.")
