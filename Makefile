@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EXPORT_VENV := .venv-export
-# nested.py and probe_gap.py take half an hour, search_graph.py needs 450,000 vectors from augmented_cells.py: by hand.
-BY_HAND := $(addprefix benchmarks/,bench_lab.py nested.py probe_gap.py search_graph.py augmented_cells.py torture.py fuzz.py share_assays.py)
+# nested.py and probe_gap.py take half an hour, search_graph.py needs 450,000 vectors from augmented_cells.py, and
+# scrape_delay.py a quiet machine: by hand. Some are only libraries.
+BY_HAND := $(addprefix benchmarks/,bench_lab.py nested.py probe_gap.py search_graph.py augmented_cells.py torture.py fuzz.py \
+	scrape_delay.py share_assays.py onset_plates.py)
 BENCHMARKS := $(filter-out $(BY_HAND),$(wildcard benchmarks/*.py))
 # Of the tests; many mostly wait. Neighbours share what their file sets up, so they are dealt out in long stretches.
 WORKERS ?= auto
@@ -53,7 +55,7 @@ lint: $(VENV)/.lint  ## style, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.test  ## speed, memory and agreement, medians, as ratios in one run (15 minutes)
+bench: $(VENV)/.test  ## speed, memory and agreement, medians, as ratios in one run (25 minutes)
 	@for script in $(BENCHMARKS); do echo "== $$script =="; $(BIN)/python $$script || exit 1; done
 
 bench-smoke: $(VENV)/.test  ## every benchmark once, on as little as it takes: do they still run?
@@ -65,6 +67,10 @@ bench-smoke: $(VENV)/.test  ## every benchmark once, on as little as it takes: d
 	$(BIN)/python benchmarks/startup.py --rounds 1
 	$(BIN)/python benchmarks/memory.py --frames 120 --from 20
 	$(BIN)/python benchmarks/search.py --cells 1300 --rounds 1
+	$(BIN)/python benchmarks/scrape.py --timepoints 3 --rounds 3
+	@for script in intervals correction shifted_cells onset; do $(BIN)/python benchmarks/$$script.py --smoke || exit 1; done
+	$(BIN)/python benchmarks/fluorescence.py --rounds 2
+	$(BIN)/python benchmarks/shift.py --plates 1
 
 TORTURES := kills syscalls full share two sigterm clock soak
 torture: $(VENV)/.test  ## break it for hours: what is lost, doubled or torn then? (root, strace, libfaketime; 3 hours)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cellvigil.response.live import arm_response, response
+from cellvigil.response.arm_course import arm_live_index, arm_response
+from cellvigil.response.live import response
 from index_estimates import NAN, estimates, held, same
 
 ARMS = np.array([[1, 1, 1, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 1, 1, 1]], dtype=np.bool_)
@@ -53,3 +54,21 @@ def test_arms_of_a_plate_without_time_points_or_arms():
     empty = estimates(np.zeros((7, 0)))
     assert arm_response(empty, held("ttttccc"), ARMS).value.shape == (3, 0)
     assert arm_response(estimates(np.ones((7, 2))), held("ttttccc"), ARMS[:0]).value.shape == (0, 2)
+
+
+@pytest.mark.parametrize("wells", [1, 2, 4])
+def test_intervals_of_an_arms_live_index_cover_with_few_wells(wells):
+    rng, noise, hits = np.random.default_rng(wells), 0.1, []
+    arm = np.ones((1, wells), dtype=np.bool_)
+    for _ in range(800):
+        live = 0.6 * np.exp(noise * rng.standard_normal((wells, 1)))
+        found = arm_live_index(estimates(live, 1.96 * noise), arm)
+        hits.append(found.low[0, 0] <= 0.6 <= found.high[0, 0])
+        assert 0 <= found.low[0, 0] <= found.value[0, 0] <= found.high[0, 0]
+    assert 0.93 <= np.mean(hits) <= 0.995
+
+
+def test_an_arms_live_index_is_the_mean_of_the_wells_that_are_there():
+    found = arm_live_index(estimates([[0.4, NAN], [0.6, 0.5], [NAN, NAN]]), np.ones((1, 3), dtype=np.bool_))
+    same(found.value, [[0.5, 0.5]])
+    assert arm_live_index(estimates(np.zeros((3, 0))), np.ones((1, 3), dtype=np.bool_)).value.shape == (1, 0)

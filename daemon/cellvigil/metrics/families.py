@@ -71,7 +71,9 @@ FLUORESCENCE_INTENSITY = _well(
 
 ARM_SHARE = _arm("arm_share", "Share of an arm's cells in one state.", "state", "estimate")
 ARM_WELLS = _arm("arm_wells", "Wells of an arm.")
+ARM_LIVE_INDEX = _arm("arm_live_index_ratio", "Live index of an arm.")
 ARM_RESPONSE = _arm("arm_response_ratio", "Response of an arm.")
+ARM_ONSETS = _arm("arm_onset_wells", "Wells of an arm whose response has set in.")
 
 STATE_INFO = _plate("state_info", "The group of each state.", "state", "group")
 CORRECTION_INFO = _plate("correction_info", "Whether shares are corrected for the index's confusion.", "status")
@@ -80,7 +82,7 @@ DOSE = _plate("dose_half_maximal", "Dose of half the effect, in the unit of its 
 GR_MAX = _plate("gr_max_ratio", "GR value at the highest doses.", "compound")
 EVENT = _plate("event_timestamp_seconds", "The newest event of a kind.", "kind")
 
-WITH_INTERVAL = (STATE_SHARE, LIVE_INDEX, RESPONSE, GROWTH_RATE, ARM_SHARE, ARM_RESPONSE, DOSE, GR_MAX)
+WITH_INTERVAL = (STATE_SHARE, LIVE_INDEX, RESPONSE, GROWTH_RATE, ARM_SHARE, ARM_LIVE_INDEX, ARM_RESPONSE, DOSE, GR_MAX)
 """Those that have a `_low` and a `_high` beside them."""
 
 FAMILIES: tuple[Family, ...] = tuple(
@@ -88,7 +90,16 @@ FAMILIES: tuple[Family, ...] = tuple(
     for family in (
         *(CELLS, STATE_SHARE, ACQUIRED, FIELDS_MISSING, FIELDS_EXCLUDED, UNKNOWN_RATIO, FOCUS_RATIO, DEBRIS_RATIO),
         *(CERTAINTY_RATIO, NOVEL_RATIO, WELL_INFO, TREATED, LIVE_INDEX, RESPONSE, ONSET, PAUSED, GROWTH_RATE),
-        *(DEAD_TIMEPOINTS, FLUORESCENCE_AREA, FLUORESCENCE_INTENSITY, ARM_SHARE, ARM_WELLS, ARM_RESPONSE),
+        *(
+            DEAD_TIMEPOINTS,
+            FLUORESCENCE_AREA,
+            FLUORESCENCE_INTENSITY,
+            ARM_SHARE,
+            ARM_WELLS,
+            ARM_LIVE_INDEX,
+            ARM_RESPONSE,
+            ARM_ONSETS,
+        ),
         *(STATE_INFO, CORRECTION_INFO, CORRELATION, DOSE, GR_MAX, EVENT),
     )
     for each in ((family, family.low, family.high) if family in WITH_INTERVAL else (family,))

@@ -22,7 +22,7 @@ GRACE_S = 3600.0
 
 PRIOR = 4.0  # wells that wells' own intervals weigh like, where the spread between few of them is told
 
-_REACH = float(ndtri(0.975))
+REACH = float(ndtri(0.975))
 _LEAST_INDEX = 0.02  # what a well without live cells counts for where a logarithm is taken
 
 
@@ -73,34 +73,6 @@ def response(live: Estimate, controls: Bools) -> Estimate:
     return Estimate(1 - ratio, low, high)
 
 
-def arm_response(live: Estimate, controls: Bools, members: Bools) -> Estimate:
-    """(A, T) mean response of the wells of each arm (`members`, (A, W)), the well being the unit.
-
-    Interval (95 %), not above 1: spread between the arm's wells, moderated (Smyth, Stat. Appl. Genet. Mol. Biol. 3:3,
-    2004) by what their own intervals say, which weigh like `PRIOR` wells; and the error of their controls' median
-    (degrees of freedom by Welch and Satterthwaite). Without controls NaN.
-    """
-    one, (middle, error, found) = response(live, controls), control_median(live, controls)
-    with np.errstate(invalid="ignore"):
-        own = np.square((live.high - live.low) / (2 * _REACH * middle))
-    value, low, high = (np.full((len(members), one.value.shape[1]), np.nan) for _ in range(3))
-    for arm, rows in enumerate(np.asarray(members, dtype=np.bool_)):
-        there = rows[:, None] & np.isfinite(one.value)
-        wells = np.where(there.any(axis=0), there.sum(axis=0), np.nan)
-        mean = np.where(there, one.value, 0).sum(axis=0) / wells
-        square = np.where(there, np.square(one.value - mean), 0).sum(axis=0)
-        own_mean = np.where(there, own, 0).sum(axis=0) / wells
-        freedom = PRIOR + wells - 1
-        between = (PRIOR * own_mean + square) / freedom / wells
-        shared = np.square((1 - mean) * np.where(there, error, 0).sum(axis=0) / wells)
-        held = np.maximum(np.where(there, found, 0).sum(axis=0) / wells - 1, 1) + PRIOR
-        with np.errstate(divide="ignore", invalid="ignore"):
-            freedom = np.square(between + shared) / (np.square(between) / freedom + np.square(shared) / held)
-        half = stdtrit(np.where(freedom >= 1, freedom, 1.0), 0.975) * np.sqrt(between + shared)
-        value[arm], low[arm], high[arm] = mean, mean - half, np.minimum(mean + half, 1)
-    return Estimate(value, low, high)
-
-
 def control_reach(error: F64, wells: Ints) -> F64:
     """(W, T) half the 95 % interval of the logarithm of the controls' median L, of what `control_median` gives."""
     return np.asarray(stdtrit(np.maximum(wells - 1, 1) + PRIOR, 0.975) * error)
@@ -132,7 +104,7 @@ def _logs(live: Estimate) -> tuple[F64, F64]:
     """(W, T) log L, and its variance by the interval."""
     with np.errstate(invalid="ignore"):
         log, low, high = (np.log(np.maximum(each, _LEAST_INDEX)) for each in (live.value, live.low, live.high))
-    return log, np.square((high - low) / (2 * _REACH))
+    return log, np.square((high - low) / (2 * REACH))
 
 
 def _log_variance(logs: F64, doubts: F64, there: Bools, found: Ints) -> F64:
@@ -170,8 +142,8 @@ class _Cells:
         total = cells.sum(axis=1)
         crowd = np.square(cells).sum(axis=1) / np.maximum(total, 1)  # cells in the field of a typical cell
         share = (live.sum(axis=1) + 0.5) / (total + 1)
-        low, high = wilson_ends(share, np.maximum(total, 1) / (1 + np.maximum(crowd - 1, 0) * self.correlation), _REACH)
-        number = np.square(_REACH) / (total + 1)
+        low, high = wilson_ends(share, np.maximum(total, 1) / (1 + np.maximum(crowd - 1, 0) * self.correlation), REACH)
+        number = np.square(REACH) / (total + 1)
         return number + np.square(np.log(share / low)), number + np.square(np.log(high / share))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -15,12 +16,12 @@ import numpy.typing as npt
 from cellvigil.config import Response
 from cellvigil.events import Event
 from cellvigil.platemap import CONTROL, PlatePlan
+from cellvigil.response.arm_course import arm_live_index, arm_response
 from cellvigil.response.arms import arm_shares
 from cellvigil.response.correction import Confusion, take_apart, well_shares
 from cellvigil.response.correlation import between_wells, intraclass
 from cellvigil.response.course import course_of, dead_timepoints
 from cellvigil.response.fits import Fit, Newest, fits
-from cellvigil.response.live import arm_response
 from cellvigil.response.shares import plain
 from cellvigil.response.values import F64, Bools, Estimate, Ints, PlateCounts
 
@@ -39,6 +40,7 @@ class PlateResponse:
     arm_wells: Ints  # (A,) wells of the arm
     arm_plain: Estimate  # (A, T, S)
     arm_corrected: Estimate  # (A, T, S)
+    arm_live_index: Estimate  # (A, T)
     arm_response: Estimate  # (A, T)
     treated_s: F64  # (W,) seconds since 1970; NaN = not treated, or nobody said when
     live_index: Estimate  # (W, T) live(t) / live(t0)
@@ -84,16 +86,26 @@ def evaluate(
     roles = np.asarray([plan.wells[well].role if well in plan.wells else "" for well in counts.wells], dtype=np.str_)
     is_control = roles == CONTROL
     correlation = intraclass(counts, is_control)
-    mixtures, status = take_apart(
-        asked, confusion, correlation, novel=novel, typical=typical, controls=is_control, course=counts
+    apart = partial(
+        take_apart,
+        confusion=confusion,
+        correlation=correlation,
+        novel=novel,
+        typical=typical,
+        controls=is_control,
+        course=counts,
     )
+    mixtures, status = apart(asked)
     arms = tuple(plan.arm(well) for well in counts.wells)
-    names, arm_wells, arm_plain, arm_corrected = arm_shares(asked, arms, mixtures, between=between_wells(counts, arms))
-    members = np.asarray([[arm == name for arm in arms] for name in names], dtype=np.bool_).reshape(
-        len(names), len(arms)
+    members = _members(arms)
+    arm_places = None if every else _arm_places(newest[:, 0], members)
+    # While a round is coming in, an arm shows the time point that half of it has reached, and its wells' values then.
+    together = asked if arm_places is None else counts.at(_of_wells(arm_places, members))
+    names, arm_wells, arm_plain, arm_corrected = arm_shares(
+        together, arms, mixtures if every else apart(together)[0], between=between_wells(counts, arms)
     )
     course = course_of(counts, plan, events, shifts=shifts, settings=settings, correlation=correlation.value)
-    arm_course = arm_response(course.live, course.controls, members)
+    arm_live, arm_course = arm_live_index(course.live, members), arm_response(course.live, course.controls, members)
     of_now = (course.response.value, course.growth.value, course.control, course.control_error)
     return PlateResponse(
         places=places,
@@ -106,7 +118,8 @@ def evaluate(
         arm_wells=arm_wells,
         arm_plain=arm_plain,
         arm_corrected=arm_corrected,
-        arm_response=arm_course if every else _estimate_at(arm_course, _arm_places(newest[:, 0], members)),
+        arm_live_index=arm_live if arm_places is None else _estimate_at(arm_live, arm_places),
+        arm_response=arm_course if arm_places is None else _estimate_at(arm_course, arm_places),
         treated_s=course.treated_s,
         live_index=_estimate_at(course.live, places),
         response=_estimate_at(course.response, places),
@@ -133,6 +146,20 @@ def _at(figures: npt.NDArray[_Figures], places: Ints, missing: float = np.nan) -
 
 def _estimate_at(estimate: Estimate, places: Ints) -> Estimate:
     return Estimate(*(_at(figures, places) for figures in (estimate.value, estimate.low, estimate.high)))
+
+
+def _members(arms: Sequence[str]) -> Bools:
+    """(A, W) whether a well is of an arm; arms by name, "" is none."""
+    names = sorted({arm for arm in arms if arm})
+    return np.asarray([[arm == name for arm in arms] for name in names], dtype=np.bool_).reshape(len(names), len(arms))
+
+
+def _of_wells(arm_places: Ints, members: Bools) -> Ints:
+    """(W,) each well's arm's place; -1 for a well of no arm."""
+    found = np.full(members.shape[1], -1, dtype=np.int64)
+    for place, rows in zip(arm_places[:, 0], members, strict=True):
+        found[rows] = place
+    return found
 
 
 def _arm_places(newest: Ints, members: Bools) -> Ints:

@@ -15,6 +15,7 @@ from cellvigil.events import KINDS, PLATE_IN, PLATE_OUT
 from cellvigil.metrics import families as names
 from cellvigil.metrics.families import Family
 from cellvigil.metrics.rendering import Block, label_text
+from cellvigil.platemap import TREATED
 from cellvigil.response.values import F64, Bools, Estimate
 from cellvigil.tally.figures import PlateFigures
 
@@ -128,7 +129,23 @@ def _arms(figures: PlateFigures) -> Iterator[Block]:
             yield from _with_interval(make, names.ARM_SHARE, _of_state(shares, place), state, estimate)
     wells = np.broadcast_to(response.arm_wells[:, None], times.shape)
     yield make(names.ARM_WELLS, np.where(np.isfinite(times), wells, np.nan))
+    yield from _with_interval(make, names.ARM_LIVE_INDEX, response.arm_live_index)
     yield from _with_interval(make, names.ARM_RESPONSE, response.arm_response)
+    yield make(names.ARM_ONSETS, _onsets(figures, times))
+
+
+def _onsets(figures: PlateFigures, times: F64) -> F64:
+    """(A, T) wells of each arm with an onset by then; NaN where the arm has no value, or no treated well."""
+    found = np.full(times.shape, np.nan)
+    for row, arm in enumerate(figures.response.arms):
+        mine = [place for place, well in enumerate(figures.counts.wells) if figures.plan.arm(well) == arm]
+        if all(figures.plan.wells[figures.counts.wells[place]].role != TREATED for place in mine):
+            continue
+        seen = np.where(np.isfinite(figures.acquired_s[mine]), figures.acquired_s[mine], times[row])
+        with np.errstate(invalid="ignore"):
+            by_then = (figures.response.onset_s[mine, None] <= seen + 1e-3).sum(axis=0)
+        found[row] = np.where(np.isfinite(times[row]), by_then, np.nan)
+    return found
 
 
 def _plate(figures: PlateFigures) -> Iterator[Block]:
