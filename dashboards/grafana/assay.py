@@ -91,10 +91,12 @@ def _arms(share: list[str]) -> sdk.Panel:
     figures |= {"Response": response[0], "from ": response[1], "to ": response[2]}  # a title stands once
     return grid(
         "Arms, newest values",
-        "Wells of each arm; its share of $state, $estimate, and its response, each with the ends of its 95 % interval, "
-        "from the spread between wells. A gap: one well only, no correction, not treated, or no controls.",
+        "Wells of each arm, and how many of them have an onset; its share of $state, $estimate, and its response, each "
+        "with the ends of its 95 % interval, from the spread between wells. A gap: one well only, no correction, not "
+        "treated, or no controls.",
         [
             Query(held("arm_wells", _ARMS, by="arm"), "Wells"),
+            Query(held("arm_onset_wells", _ARMS, by="arm"), "Onsets"),
             *(Query(expr, title) for title, expr in figures.items()),
         ],
         labels={"arm": "Arm"},
@@ -135,7 +137,14 @@ def _response() -> Row:
                 "1 - live cells over those at treatment, against the controls at that time. 0: as the "
                 f"controls; 1: none left. Intervals: arm by arm below. {none}",
                 [Query(by_arm[0], "{{arm}}")],
-                size=(24, 10),
+                size=(12, 10),
+            ),
+            curves(
+                "Live index by arm",
+                "Live cells over those at treatment, mean of the arm's wells: 1 = as many; the controls' rise is their "
+                f"growth. {none}",
+                [Query(held("arm_live_index_ratio", _ARMS, by="arm"), "{{arm}}")],
+                size=(12, 10),
             ),
             curves(
                 "$arm: response",
