@@ -1,6 +1,7 @@
 #!/bin/bash
 # Boots a real systemd in namespaces of its own, over a copy of this machine's files that is thrown away, without network.
-# Usage, as root: unshare --mount --propagation private house.sh FOLDER NAME      (FOLDER: empty; NAME: of its cgroup)
+# Usage, as root: unshare --mount --propagation private house.sh FOLDER NAME     (FOLDER: empty; NAME: of its cgroup)
+# The source tree is there read-only, wherever it lies: /tmp is empty, and other file systems are not copied.
 set -e
 work=$1
 if [ "$2" != inside ]; then
@@ -15,11 +16,15 @@ mount -t tmpfs tmpfs "$work"
 mkdir "$work/upper" "$work/work" "$work/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$work/upper,workdir=$work/work" "$work/root"
 cd "$work/root"
+tree=$(cd "$(dirname "$0")/../.." && pwd)
 mount -t proc proc proc
 mount -t sysfs sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 for folder in run tmp dev; do mount -t tmpfs -o mode=1777 tmpfs $folder; done
 chmod 755 run dev
+mkdir -p "./$tree"
+mount --bind "$tree" "./$tree"
+mount -o remount,bind,ro "./$tree"
 for node in null zero full random urandom tty; do
     touch dev/$node
     mount --bind /dev/$node dev/$node
