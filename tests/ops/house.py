@@ -13,6 +13,17 @@ from pathlib import Path
 
 BOOT = Path(__file__).with_name("house.sh")
 
+# What house.sh needs to be allowed, on folders of its own.
+_MOUNTS = """
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/cgroup /mnt/upper /mnt/work /mnt/root
+mount -t cgroup2 cgroup2 /mnt/cgroup
+mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root
+mount -t proc proc /mnt/root/proc
+mount -t sysfs sysfs /mnt/root/sys
+ip link set lo up
+"""
+
 
 @dataclass(frozen=True)
 class House:
@@ -57,8 +68,9 @@ def why_not() -> str:
         lacking.append("systemd")
     if lacking:
         return f"needs {', '.join(lacking)}"
-    tried = subprocess.run(["unshare", "--mount", "--pid", "--fork", "--net", "true"], capture_output=True, check=False)
-    return "" if tried.returncode == 0 else "needs namespaces"
+    enter = ["unshare", "--mount", "--pid", "--fork", "--net", "--cgroup", "--propagation", "private"]
+    tried = subprocess.run([*enter, "sh", "-euc", _MOUNTS], capture_output=True, text=True, check=False)
+    return "" if tried.returncode == 0 else f"may not mount here: {tried.stderr.strip()[-100:]}"
 
 
 @contextlib.contextmanager
