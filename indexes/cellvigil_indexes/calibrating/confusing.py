@@ -109,7 +109,8 @@ def correlation_of(tables: list[I64]) -> tuple[float, int, int]:
         return 0.0, free_between, free_within
     mean_size = spread / free_between
     outer, inner = between / free_between, within / free_within
-    return float((outer - inner) / (outer + (mean_size - 1) * inner)), free_between, free_within
+    whole = outer + (mean_size - 1) * inner  # 0 where every group that could differ holds a single cell, and none does
+    return float((outer - inner) / whole) if whole > 1e-9 else 0.0, free_between, free_within
 
 
 def _by_group(column: I64, groups: I32, columns: int) -> I64:
