@@ -30,7 +30,7 @@ demo: $(VENV)/.demo  ## rehearse an assay, index it, count its cells and compare
 	@echo "== the main job: a simulated microscope writes, cellvigil counts =="
 	$(BIN)/cellvigil demo --out demo
 
-test: $(VENV)/.test  ## the tests (5 minutes, no GPU, no torch)
+test: $(VENV)/.test  ## the tests (6 minutes, no GPU, no torch)
 	@echo "== tests =="
 	$(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal --ignore tests/ops
 
