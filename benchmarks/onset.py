@@ -32,7 +32,7 @@ SHOWN = ("usual", "every 15 min", "every 2 h", "6 controls", "correlation 0.15",
 
 def found(plate: PlateCounts, plan: PlatePlan, treated_s: np.ndarray) -> np.ndarray:
     """(W,) place of each well's onset; -1 = none."""
-    whole = epochs(plate, plan, (), {}, max_shift=0.2)
+    whole = epochs(plate, (), {}, max_shift=0.2)
     return onsets(plate, plan, treated_s, whole, false_onset=PROMISE, horizon_h=HORIZON_H).place
 
 

@@ -34,6 +34,6 @@ def killed(*wells, at=10, rate=0.3):
 
 def found(counts, plan=None, treated_h=TREATED_AT, events=(), shifts=None, **more):
     plan = plan_of(ROLES) if plan is None else plan
-    spans = epochs(counts, plan, events, shifts or {}, max_shift=0.2)
+    spans = epochs(counts, events, shifts or {}, max_shift=0.2)
     when = np.broadcast_to(np.asarray(treated_h) * HOUR, len(counts.wells))
     return onsets(counts, plan, when, spans, **{"false_onset": 0.05, "horizon_h": 72.0, **more})

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellvigil.platemap import NO_PLAN
 from cellvigil.response.deviation import Looks, looks, medians, risen
 from cellvigil.response.epochs import epochs
 from cellvigil.response.spread import fading
@@ -66,5 +65,5 @@ def test_the_scale_makes_counting_noise_equal_at_any_share():
     rng = np.random.default_rng(0)
     for share in (0.05, 0.3, 0.8):
         dead = rng.binomial(100, share, (4000, 1))
-        seen = looks(plate(100 - dead, dead), epochs(plate(100 - dead, dead), NO_PLAN, (), {}, max_shift=0.2))
+        seen = looks(plate(100 - dead, dead), epochs(plate(100 - dead, dead), (), {}, max_shift=0.2))
         assert seen.angle.var() == pytest.approx(float(seen.variance.mean()), rel=0.1)

@@ -16,12 +16,12 @@ SIX = np.full((2, 6), 100)
 
 
 def baselines(counts=None, events=(), shifts=None):
-    found = epochs(counts or plate(SIX), PLAN, events, shifts or {}, max_shift=0.2)
+    found = epochs(counts or plate(SIX), events, shifts or {}, max_shift=0.2)
     return found.baseline.tolist()
 
 
 def paused(*events):
-    return epochs(plate(SIX), PLAN, events, {}, max_shift=0.2).paused.astype(int).tolist()
+    return epochs(plate(SIX), events, {}, max_shift=0.2).paused.astype(int).tolist()
 
 
 def test_one_baseline_without_a_reason_for_another():
@@ -90,7 +90,7 @@ def test_the_record_pauses_between_out_and_in(events, first, second):
 
 
 def test_plates_without_time_points_or_frames():
-    nothing = epochs(plate(np.zeros((2, 0), dtype=int)), PLAN, [event(1, "medium")], {}, max_shift=0.2)
+    nothing = epochs(plate(np.zeros((2, 0), dtype=int)), [event(1, "medium")], {}, max_shift=0.2)
     assert nothing.baseline.shape == nothing.paused.shape == (2, 0)
     blind = plate(SIX, missing=[(well, time) for well in range(2) for time in range(6)])
     assert baselines(blind, events=[event(1, "medium")], shifts={("A1", 3): 1.0}) == [[0] * 6] * 2

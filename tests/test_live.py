@@ -11,14 +11,14 @@ from cellvigil.response.epochs import Epochs, epochs
 from cellvigil.response.live import GRACE_S, MIN_LIVE, control_median, live_index, response
 from cellvigil.response.values import Estimate
 from index_estimates import NAN, estimates, held, same
-from response_plates import HOUR, event, plan_of, plate
+from response_plates import HOUR, event, plate
 
 RHO = 0.05
 
 
 def index(counts, treated_h=0.0, events=(), shifts=None, rho=RHO):
     wells = len(counts.wells)
-    spans = epochs(counts, plan_of("t" * wells), events, shifts or {}, max_shift=0.2)
+    spans = epochs(counts, events, shifts or {}, max_shift=0.2)
     return live_index(counts, spans, np.broadcast_to(np.asarray(treated_h) * HOUR, wells), rho)
 
 

@@ -43,7 +43,7 @@ def course_of(
 ) -> Course:
     """The time course of one plate; arguments as for `plate.evaluate`. `correlation`: of cells of one field."""
     when, held = treated_s(counts, plan, events), controls(counts, plan)
-    spans = epochs(counts, plan, events, shifts, max_shift=settings.max_shift)
+    spans = epochs(counts, events, shifts, max_shift=settings.max_shift)
     live = live_index(counts, spans, when, correlation)
     middle, error, wells = control_median(live, held)
     if settings.growth == "adherent":

@@ -33,17 +33,14 @@ class Epochs:
             object.__setattr__(self, name, frozen_array(getattr(self, name)))
 
 
-def epochs(
-    counts: PlateCounts, plan: PlatePlan, events: Sequence[Event], shifts: Shifts, *, max_shift: float
-) -> Epochs:
+def epochs(counts: PlateCounts, events: Sequence[Event], shifts: Shifts, *, max_shift: float) -> Epochs:
     """Pauses and baselines of every well.
 
     A new baseline begins where another index calls, at the first time point after a medium change, and where `shifts`
     tells of more than `max_shift`. A shift that nobody could measure counts as too far: on returning to the microscope
     (`plate_in`) too, where there is no entry. A baseline never begins before, or at, the first frame of a well. An out
-    without an in pauses until further notice. `plan` says which wells there are; a well outside it pauses like others.
+    without an in pauses until further notice, also for wells that are not in the plate map.
     """
-    del plan  # events name their wells themselves; kept in the signature for rules by arm
     times = _times(counts)
     starts = _index_swaps(counts) | _shifted(counts, shifts, max_shift)
     paused = np.zeros(times.shape, dtype=np.bool_)
