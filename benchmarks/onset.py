@@ -3,8 +3,8 @@
     python benchmarks/onset.py [--plates 40] [--effects 4] [--seed 4] [--smoke]
 
 Every scenario is run on so many plates without effect; the share of plates with any onset is held against the promised
-5 %, beside two naive ways. Method and limits were chosen on seeds from 1,000,000 on (`--seed 1000000`); what is reported
-used seeds 4 and 6, which nothing was chosen on. Exit code 1 if a scenario lies above the promise beyond chance.
+5 %, beside two naive ways. Method and limits were chosen on seeds from 1,000,000 on (`--seed 1000000`); nothing was
+chosen on seeds 4 and 6, which are reported. Exit code 1 if a scenario lies above the promise beyond chance.
 """
 
 from __future__ import annotations
