@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dashboards import assay_alerts, machine_alerts
 from dashboards.alerts import as_yaml
+from dashboards.made_files import keep
 
 HERE = Path(__file__).parent / "prometheus"
 RUNBOOK = "docs/runbook.md"
@@ -40,20 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a file is not up to date")
     args = parser.parse_args(arguments)
-    files = made(pace=args.pace, runbook=args.runbook)
-    if args.check:
-        stale = [name for name, text in files.items() if not _holds(args.out / name, text)]
-        for name in stale:
-            sys.stderr.write(f"{args.out / name} is stale: run python -m dashboards.rules\n")
-        return 1 if stale else 0
-    args.out.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (args.out / name).write_text(text, encoding="utf-8")
-    return 0
-
-
-def _holds(path: Path, text: str) -> bool:
-    return path.is_file() and path.read_text(encoding="utf-8") == text
+    return keep(
+        made(pace=args.pace, runbook=args.runbook), args.out, check=args.check, again="python -m dashboards.rules"
+    )
 
 
 def _pace(text: str) -> float:

@@ -16,6 +16,7 @@ from typing import Any
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from dashboards.grafana import experiment, fleet, microscope
+from dashboards.made_files import keep
 
 HERE = Path(__file__).parent
 _WIDTH = 120
@@ -36,16 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=HERE, help="folder to write to (%(default)s)")
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a file is not up to date")
     args = parser.parse_args(arguments)
-    files = made()
-    if args.check:
-        stale = [name for name, text in files.items() if not _holds(args.out / name, text)]
-        for name in stale:
-            sys.stderr.write(f"{args.out / name} is stale: run python -m dashboards.grafana.make\n")
-        return 1 if stale else 0
-    args.out.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (args.out / name).write_text(text, encoding="utf-8")
-    return 0
+    return keep(made(), args.out, check=args.check, again="python -m dashboards.grafana.make")
 
 
 def _text(value: Any, indent: int = 0) -> str:
@@ -61,10 +53,6 @@ def _text(value: Any, indent: int = 0) -> str:
     start, end = "{}" if isinstance(value, dict) else "[]"
     inside = ",\n".join(" " * (indent + 2) + item for item in items)
     return f"{start}\n{inside}\n{' ' * indent}{end}"
-
-
-def _holds(path: Path, text: str) -> bool:
-    return path.is_file() and path.read_text(encoding="utf-8") == text
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cellvigil.response.live import GRACE_S
-from cellvigil.response.values import F64, Bools, Estimate, Ints
+from cellvigil.response.live import origins
+from cellvigil.response.values import F64, Bools, Estimate
 
 _DOUBLING = float(np.log(2))
 
@@ -40,8 +40,8 @@ def growth_rate(live: Estimate, controls: Bools, treated_s: F64, acquired_s: F64
     if not shape[1]:
         return Estimate(found, low, high)
     held = np.full(shape, np.nan) if doubt is None else doubt
-    origins = origins_of(index, treated_s, acquired_s)
-    groups, group = np.unique(np.column_stack([controls, origins]), axis=0, return_inverse=True)
+    t0 = origins(acquired_s, np.isfinite(index) & np.isfinite(acquired_s), treated_s)
+    groups, group = np.unique(np.column_stack([controls, t0]), axis=0, return_inverse=True)
     for number, key in enumerate(groups):
         origin = int(key[-1])
         if origin < 0:
@@ -71,16 +71,6 @@ def _ends(logs: F64, grown: F64, down: F64, up: F64, held: F64) -> tuple[F64, F6
     low = np.exp((exponent - np.hypot(down, shared) / grown) * _DOUBLING) - 1
     high = np.exp((exponent + np.hypot(up, shared) / grown) * _DOUBLING) - 1
     return np.where(sure, low, np.nan), np.where(sure, high, np.nan)
-
-
-def origins_of(index: F64, treated_s: F64, acquired_s: F64) -> Ints:
-    """(W,) place of t0 on the time axis: the last value at or before treatment, else the first within `GRACE_S`; -1."""
-    known = np.isfinite(index) & np.isfinite(acquired_s)
-    with np.errstate(invalid="ignore"):
-        before = known & (acquired_s <= treated_s[:, None])
-        soon = known & ~before & (acquired_s <= treated_s[:, None] + GRACE_S)
-    last, first = index.shape[1] - 1 - np.argmax(before[:, ::-1], axis=1), np.argmax(soon, axis=1)
-    return np.where(before.any(axis=1), last, np.where(soon.any(axis=1), first, -1)).astype(np.int64)
 
 
 def since(index: F64, origin: int) -> F64:

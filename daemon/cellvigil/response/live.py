@@ -44,7 +44,7 @@ def live_index(counts: PlateCounts, epochs: Epochs, treated_s: F64, correlation:
     every = counts.counts[..., counts.columns("alive", "dying", "dead")].sum(axis=3).astype(np.float64)
     seen = counts.usable & ~epochs.paused & np.isfinite(counts.acquired_s)
     value, low, high = (np.full(seen.shape, np.nan) for _ in range(3))
-    for row, origin in enumerate(_origins(counts.acquired_s, seen, treated_s)):
+    for row, origin in enumerate(origins(counts.acquired_s, seen, treated_s)):
         if origin >= 0:
             cells = _Cells(live[row], every[row], counts.counted[row], correlation)
             value[row], low[row], high[row] = _chained(cells, seen[row], epochs.baseline[row], int(origin))
@@ -147,8 +147,10 @@ class _Cells:
         return number + np.square(np.log(share / low)), number + np.square(np.log(high / share))
 
 
-def _origins(acquired_s: F64, seen: Bools, treated_s: F64) -> Ints:
-    """(W,) place of t0 on the time axis; -1 where there is none."""
+def origins(acquired_s: F64, seen: Bools, treated_s: F64) -> Ints:
+    """(W,) place of t0 on the time axis: the last that was `seen` (W, T) at or before the treatment, else the first
+    within `GRACE_S` after it; -1 where there is none.
+    """
     if not seen.shape[1]:
         return np.full(len(seen), -1, dtype=np.int64)
     with np.errstate(invalid="ignore"):
