@@ -24,7 +24,7 @@ from cellvigil.board.page import MOST_PLATES, RENEWED_S, page
 from cellvigil.board.plate import plate_body
 from cellvigil.board.plate_map import TINTS
 from cellvigil.board.values import LastFrame
-from cellvigil.board.words import age_text, natural, time_text
+from cellvigil.board.words import DASH, age_text, natural, time_text
 from cellvigil.events import Event
 from cellvigil.platemap import PlatePlan, WellPlan
 from cellvigil.tally.figures import PlateFigures
@@ -164,9 +164,9 @@ def test_without_a_plan_or_dying_classes_or_cells_it_stands() -> None:
     )
 
 
-def arms(figures: PlateFigures) -> list[str]:
+def arms(figures: PlateFigures, column: int = 0) -> list[str]:
     table = body(figures).rsplit("<table", 1)[1]
-    return [unescape(re.sub("<.*?>", "", row.split("</td>")[0])) for row in table.split("<tr>")[2:]]
+    return [unescape(re.sub("<.*?>", "", row.split("</td>")[column])) for row in table.split("<tr>")[2:]]
 
 
 def test_arms_stand_in_the_order_of_their_doses() -> None:
@@ -177,6 +177,11 @@ def test_arms_stand_in_the_order_of_their_doses() -> None:
     found = arms(plate(list(plans), PlatePlan(plans), timepoints=1))
     assert found == ["control", "A 9", "A 10", "Raptinal", "Raptinal 300 nM", "Raptinal 2 uM", "Raptinal 16 uM",
                      "Raptinal 0.1 mg/mL", "blank"]  # fmt: skip
+
+
+def test_onsets_are_told_of_arms_that_are_tested_for_one() -> None:
+    plans = {"A1": WellPlan("A1", "control"), "A2": WellPlan("A2", "treated", "A"), "A3": WellPlan("A3", "blank")}
+    assert arms(plate(list(plans), PlatePlan(plans), timepoints=1), -2) == [DASH, "0 of 1", DASH]
 
 
 EVIL = "</td></style><script>alert(1)</script>\"'&<b onmouseover=x>"

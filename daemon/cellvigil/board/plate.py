@@ -12,7 +12,7 @@ from cellvigil.board.plate_map import TINTS, plate_map
 from cellvigil.board.values import colours_of
 from cellvigil.board.words import DASH, figure_text, natural, share_text
 from cellvigil.markup import Html, joined, tag
-from cellvigil.platemap import ROLES
+from cellvigil.platemap import ROLES, TREATED
 from cellvigil.response.values import Estimate
 from cellvigil.tally.figures import PlateFigures
 
@@ -84,8 +84,14 @@ def _arm(plate: PlateFigures, place: int, rows: list[int], columns: list[int]) -
         both,
         *(share_text(*_at(response.arm_plain, place, 0, column)) for column in columns),
         figure_text(*_at(response.arm_response, place, 0)),
-        f"{int(np.isfinite(response.onset_s[rows]).sum())} of {len(rows)}",
+        _onsets(plate, rows),
     ]
+
+
+def _onsets(plate: PlateFigures, rows: list[int]) -> str:
+    """How many of an arm's treated wells have an onset; no other well is tested for one."""
+    treated = [row for row in rows if plate.plan.wells[plate.counts.wells[row]].role == TREATED]
+    return f"{int(np.isfinite(plate.response.onset_s[treated]).sum())} of {len(treated)}" if treated else DASH
 
 
 def _at(estimate: Estimate, *place: int) -> tuple[float, float, float]:

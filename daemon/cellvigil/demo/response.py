@@ -89,12 +89,14 @@ def _together(counts: PlateCounts) -> PlateCounts:
 def response_lines(told: Response) -> Iterator[str]:
     """What a biologist reads of it."""
     response = told.figures.response
+    treated = {told.figures.plan.arm(well) for well in told.treated}
     for place, arm in enumerate(response.arms):
+        if arm not in treated:  # the controls are what a response is held against: theirs is 0 by itself
+            continue
         told_of = response.arm_response
         value, low, high = (float(each[place, -1]) for each in (told_of.value, told_of.low, told_of.high))
         if np.isfinite((value, low, high)).all():
             yield f"     response of {arm} at the end: {value:z.0%} (95 % interval {low:z.0%} to {high:z.0%})"
     onsets = ", ".join(f"{well} {hours:.1f} h" for well, hours in told.onset_h.items()) or "none"
-    others = [well for well in told.onset_h if well not in told.treated]
-    yield f"     onset of the response told, after the drug: {onsets}; control wells with an onset: {len(others)}"
+    yield f"     onset of the response told, after the drug: {onsets} ({len(told.treated)} treated wells)"
     yield "     (told once it is beyond chance for the whole plate: rather late than wrong; docs/response.md)"
