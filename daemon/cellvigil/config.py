@@ -74,6 +74,22 @@ class Expect(_Section):
     cells: Annotated[int, Field(ge=1)] = 300  # cells in one field of view
 
 
+class Align(_Section):
+    """Whether and how a source's index is carried to its microscope while it runs; see docs/alignment.md."""
+
+    mode: Literal["off", "states", "types"] = "off"  # states: the device's shift alone; types: transport, classes dropped
+    present: tuple[str, ...] = ()  # states: the classes known to be in the control (or first) wells; () = the alive ones
+    wells: Literal["controls", "t0"] = "controls"  # states: control wells, or every well until its treatment
+    warm_up_cells: Annotated[int, Field(ge=50)] = 2000  # so many counted cells are waited for, then the fit is taken
+    drift_limit: Positive = 3.0  # control wells this many times further out than at the fit: a refit is asked for
+
+    @model_validator(mode="after")
+    def _fits_mode(self) -> Align:
+        if self.mode != "states" and self.present:
+            raise ValueError("present is for mode states: with types, the classes there are found out")
+        return self
+
+
 class Source(_Section):
     """One folder that one microscope writes to."""
 
@@ -94,6 +110,7 @@ class Source(_Section):
     events: Path | None = None  # events.csv; `cellvigil event add` needs none
     index: str  # a name under `classify.indexes`, or a path to an index
     same_device_as_index: bool = False  # the index's cells come from this very device: novel cells become unknown
+    align: Align = Align()
     order: Literal["oldest", "newest"] = "oldest"
     scan_interval_s: Positive = 2.0
     settle_scans: Annotated[int, Field(ge=2)] = 3  # size and time must be equal over this many scans
