@@ -77,8 +77,8 @@ class Expect(_Section):
 class Align(_Section):
     """Whether and how a source's index is carried to its microscope while it runs; see docs/alignment.md."""
 
-    mode: Literal["off", "states", "types"] = "off"  # states: the device's shift alone; types: transport, classes dropped
-    present: tuple[str, ...] = ()  # states: the classes known to be in the control (or first) wells; () = the alive ones
+    mode: Literal["off", "states", "types"] = "off"  # states: the shift alone; types: transport, classes dropped
+    present: tuple[str, ...] = ()  # states: classes known to be in the control (or first) wells; () = the alive ones
     wells: Literal["controls", "t0"] = "controls"  # states: control wells, or every well until its treatment
     warm_up_cells: Annotated[int, Field(ge=50)] = 2000  # so many counted cells are waited for, then the fit is taken
     drift_limit: Positive = 3.0  # control wells this many times further out than at the fit: a refit is asked for
