@@ -18,10 +18,10 @@ import numpy as np
 from cellvigil import config, decide, normalize, pipeline
 from cellvigil.bundle.index import ReferenceCell, ReferenceIndex, reference_cells
 from cellvigil.bundle.index_manifest import THUMBNAIL_PX
-from cellvigil.data import I32, U8, UNKNOWN, Array, Calls, Frame, FrameKey, frozen_array
+from cellvigil.data import I32, U8, UNKNOWN, Array, Calls, Embeddings, Frame, FrameKey, frozen_array
 from cellvigil.encoder import Encoder
 from cellvigil.errors import UsageError
-from cellvigil.neighbours import Neighbours, open_search
+from cellvigil.neighbours import Neighbours, Search, VotersSearch, open_search
 from cellvigil.segment import Segmenter, cells_from_labels, opencv_segmenter
 from cellvigil.stills import read_image
 
@@ -57,6 +57,9 @@ class Answer:
     novelty_p: float | None  # of belonging to `best`; None where the index cannot say
     nearest: tuple[Witness, ...]
     reference: int | None = None  # the reference cell whose very picture this is: its call says nothing new
+    agreement: float | None = None  # weight of the index's voters whose own call is `best`; None where it has one voter
+    voters: dict[str, str] | None = None  # what each of them calls it
+    for_expert: bool = False  # unknown, or the voters disagree: see `decide.for_expert`
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for `--json`: everything but the pictures."""
@@ -72,7 +75,10 @@ def told(answer: Answer) -> str:
     why = f" ({answer.unknown_reason}; would be {answer.best})" if answer.unknown_reason else ""
     near = ", ".join(f"{each.class_name} {each.cell}" for each in answer.nearest)
     same = "" if answer.reference is None else f"; this very picture is reference cell {answer.reference}"
-    return f"{answer.image}: {answer.label}{why}{sure}, C {answer.certainty:.0f} %, k {answer.k}; nearest: {near}{same}"
+    agree = "" if answer.agreement is None else f", {answer.agreement:.0%} of the voters agree"
+    look = ", for an expert" if answer.agreement is not None and answer.for_expert else ""
+    told = f"{answer.image}: {answer.label}{why}{sure}{agree}{look}, C {answer.certainty:.0f} %, k {answer.k}"
+    return f"{told}; nearest: {near}{same}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,13 +124,35 @@ def classify(
         sizes = sorted({THUMBNAIL_PX, *(encoder.input_size for encoder in encoders)})
         pictures = [_pictures(read_image(path), index, how, sizes) for path in part]
         vectors = {e.name: e.embed(np.concatenate([each[e.input_size] for each in pictures])) for e in encoders}
-        settings = decide.Settings.of(index)
-        calls = pipeline.called(vectors, index, search, settings, rejection=rejection)
-        near = search.nearest(vectors, min(nearest, len(index)))
+        called = _called(vectors, index, search, rejection, min(nearest, len(index)))
         for row, path in enumerate(part):
-            witnesses = tuple(_witnesses(index, cells, near, row))
+            witnesses = tuple(_witnesses(index, cells, called.near, row))
             picture = frozen_array(pictures[row][THUMBNAIL_PX][0])
-            yield _answer(path, calls, row, picture=picture, index=index, witnesses=witnesses)
+            yield _answer(path, called, row, picture=picture, index=index, witnesses=witnesses)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Called:
+    """Several images' calls, and what they rest on."""
+
+    calls: Calls
+    near: Neighbours  # as many as are to be shown; by the voter that speaks for the call, where there are several
+    opinions: Sequence[Calls]  # of each voter; empty where the index has none
+
+
+def _called(
+    vectors: Embeddings, index: ReferenceIndex, search: Search, rejection: decide.Rejection | None, nearest: int
+) -> _Called:
+    settings = decide.Settings.of(index)
+    if not isinstance(search, VotersSearch):
+        calls = pipeline.called(vectors, index, search, settings, rejection=rejection)
+        return _Called(calls, search.nearest(vectors, nearest), ())
+    opinions, scores = pipeline.opinions_of(vectors, index, search, settings)
+    calls = decide.combine(opinions, scores, index, rejection=rejection)
+    speaker, rows = decide.speakers(opinions, calls.best_ids, index.voters), np.arange(len(calls))
+    found = [one.nearest(vectors, nearest) for one in search.searches]
+    ids, distances = np.stack([near.ids for near in found]), np.stack([near.distances for near in found])
+    return _Called(calls, Neighbours(ids[speaker, rows], distances[speaker, rows]), opinions)
 
 
 def _pictures(pixels: Array, index: ReferenceIndex, how: _How, sizes: Sequence[int]) -> dict[int, U8]:
@@ -181,8 +209,9 @@ def _witnesses(index: ReferenceIndex, cells: Sequence[ReferenceCell], near: Neig
 
 
 def _answer(
-    path: Path, calls: Calls, row: int, *, picture: U8, index: ReferenceIndex, witnesses: tuple[Witness, ...]
+    path: Path, called: _Called, row: int, *, picture: U8, index: ReferenceIndex, witnesses: tuple[Witness, ...]
 ) -> Answer:
+    calls = called.calls
     best = int(calls.best_ids[row])
     name = index.classes[best]
     probability, novelty = float(calls.probabilities[row, best]), float(calls.novelty_p[row])
@@ -201,5 +230,16 @@ def _answer(
         vote_share=dict(zip(index.classes, calls.vote_share[row].tolist(), strict=True)),
         novelty_p=novelty if np.isfinite(novelty) else None,
         nearest=witnesses,
+        agreement=float(calls.agreement[row]) if called.opinions else None,
+        voters=_opinions(index, called, row),
+        for_expert=bool(decide.for_expert(calls.agreement, calls.unknown)[row]),
         reference=next((each.cell for each in witnesses if np.array_equal(each.picture, picture)), None),
     )
+
+
+def _opinions(index: ReferenceIndex, called: _Called, row: int) -> dict[str, str] | None:
+    """What each voter calls an image, by the voter's name."""
+    if not called.opinions:
+        return None
+    told = zip(index.voters, called.opinions, strict=True)
+    return {voter.name: index.classes[int(calls.best_ids[row])] for voter, calls in told}

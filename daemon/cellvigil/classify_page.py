@@ -49,6 +49,12 @@ def _article(answer: Answer) -> str:
         lines.append("cannot be ruled out: " + (escape(", ".join(answer.possible)) or "no class fits"))
     if answer.novelty_p is not None:
         lines.append(f"as far out as this: {answer.novelty_p:.1%} of the class's own cells")
+    if answer.agreement is not None and answer.voters is not None:
+        apart = [f"{name}: {said}" for name, said in answer.voters.items() if said != answer.best]
+        told = f" ({escape('; '.join(apart))})" if apart else ""
+        lines.append(f"voters that agree: {answer.agreement:.0%}{told}")
+        if answer.for_expert:
+            lines.insert(0, "for an expert to look at")
     if answer.reference is not None:
         lines.append(f"this very picture is reference cell {answer.reference}")
     if answer.unknown_reason:

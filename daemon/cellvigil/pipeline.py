@@ -17,6 +17,7 @@ import numpy as np
 from cellvigil import config, decide, histogram, neighbours, normalize, quality, segment
 from cellvigil.bundle.encoder import EncoderBundle
 from cellvigil.bundle.index import ReferenceIndex
+from cellvigil.bundle.origin import aligned_from
 from cellvigil.data import F32, U8, Baseline, Calls, Cells, Crops, Embeddings, Frame, Histogram, Quality, Record
 
 
@@ -175,20 +176,46 @@ def called(
     """Call cells from their embeddings alone: for whoever has no frame.
 
     Exact search gives all neighbours at once, a graph more only for the cells that entropy leaves open; what is called
-    from the same neighbours is the same either way.
+    from the same neighbours is the same either way. The voters of an index that has some are asked one by one.
+
+    Raises ValueError for an index with voters and a search that is not theirs (see `neighbours.open_search`).
     """
+    if index.voters or isinstance(search, neighbours.VotersSearch):
+        opinions, scores = opinions_of(embeddings, index, search, settings)
+        return decide.combine(opinions, scores, index, rejection=rejection)
+    near = _near(embeddings, index, search, settings)
+    return decide.call(near.ids, near.distances, index, settings, rejection=rejection)
+
+
+def opinions_of(
+    embeddings: Embeddings, index: ReferenceIndex, search: neighbours.Search, settings: decide.Settings
+) -> tuple[list[Calls], F32]:
+    """What each voter of an index calls the n cells, and how far out they lie, (n,): what `decide.combine` takes.
+
+    Raises ValueError for a search that is not the voters'.
+    """
+    if not isinstance(search, neighbours.VotersSearch) or len(search.searches) != len(index.voters):
+        raise ValueError(f"index {index.name} has {len(index.voters)} voters: search it by theirs")
+    opinions = []
+    for voter, one in zip(index.voters, search.searches, strict=True):
+        near = _near(embeddings, voter.index, one, settings)
+        opinions.append(decide.call(near.ids, near.distances, voter.index, settings))
+    return opinions, search.far(embeddings, index.k_min)
+
+
+def _near(
+    embeddings: Embeddings, index: ReferenceIndex, search: neighbours.Search, settings: decide.Settings
+) -> neighbours.Neighbours:
+    """As many neighbours as calling by them takes."""
     needed, steps = decide.neighbours_needed(index, settings), decide.depths(settings, len(index))
     if not search.deepens or steps[-1] < min(needed, len(index)):
-        near = search.nearest(embeddings, needed, steps)
-    else:
-        least = decide.first_depth(index, settings)
-        near = neighbours.deepened(
-            search,
-            embeddings,
-            neighbours.worthwhile(steps, least),
-            lambda ids: decide.unsettled(index.labels[ids], len(index.classes), settings),
-        )
-    return decide.call(near.ids, near.distances, index, settings, rejection=rejection)
+        return search.nearest(embeddings, needed, steps)
+    return neighbours.deepened(
+        search,
+        embeddings,
+        neighbours.worthwhile(steps, decide.first_depth(index, settings)),
+        lambda ids: decide.unsettled(index.labels[ids], len(index.classes), settings),
+    )
 
 
 def record(
@@ -220,6 +247,7 @@ def record(
         revision=revision,
         confusion=decide.confusion_of(recipe.index, recipe.settings, recipe.rejection),
         confusion_overridden=decide.overrides(recipe.index, recipe.settings, recipe.rejection),
+        aligned_from=aligned_from(recipe.index),
         signals=prepared.signals,
     )
 

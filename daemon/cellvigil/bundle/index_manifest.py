@@ -11,11 +11,16 @@ from cellvigil.data import GROUPS, UNKNOWN, ClaheRule, ImageRule, IntensityRule
 from cellvigil.errors import BundleError
 
 KIND = "index"
-SCHEMA_VERSION = 2
-READABLE = (1, 2)  # schema versions; 1 knew no Canberra, graph, half precision, calibration or spare encoders
+SCHEMA_VERSION = 3
+READABLE = (1, 2, 3)  # schema versions; 1 knew no Canberra, graph, half precision, calibration or spare encoders
+WITHOUT_VOTERS = 2
+"""What an index without voters is written as: it holds nothing that a reader of that version does not know.
+
+One with voters is of version 3, so that an older daemon refuses it: it would call by vectors of another device."""
 LABELS = "labels.npy"
 CELL_GROUPS = "groups.npy"
 NOVELTY = "novelty.npy"
+NOVELTY_LABELS = "novelty_labels.npy"
 THUMBNAILS = "thumbnails.npy"
 NORMS = "norms.npy"
 GRAPH = "graph.faiss"
@@ -24,6 +29,8 @@ SET_ASIDE = "set_aside"
 CELLS = "cells.csv"
 CELLS_COLUMNS = ("id", "class", "group", "image", "y0", "x0", "y1", "x1")
 THUMBNAIL_PX = 64
+REMAKE = "build the index again"
+REALIGN = "align the index again"
 
 
 def embeddings_file(encoder: str) -> str:

@@ -19,17 +19,21 @@ from cellvigil.decide.ewc import (
     vote,
     vote_share,
 )
+from cellvigil.decide.voting import EXPERT_BELOW, combine, for_expert, speakers
 
 __all__ = [
+    "EXPERT_BELOW",
     "FEATURES",
     "Depth",
     "Rejection",
     "Settings",
     "call",
+    "combine",
     "confusion_of",
     "depths",
     "features",
     "first_depth",
+    "for_expert",
     "labels_of",
     "nearest_of_each",
     "needed",
@@ -43,6 +47,7 @@ __all__ = [
     "probabilities",
     "probability_right",
     "sets",
+    "speakers",
     "stop",
     "unsettled",
     "vote",

@@ -53,16 +53,16 @@ def call(
     depth = ewc.stop(found, classes, settings)
     best = ewc.vote(depth, found, distances, sizes)
     share = ewc.vote_share(depth.counts, sizes)
-    novelty = certainty.novelty_p(distances[:, : index.k_min].mean(axis=1), best, index.novelty, index.labels)
+    novelty = certainty.novelty_p(distances[:, : index.k_min].mean(axis=1), best, index.novelty, index.novelty_classes)
     right = _probability(index, settings, share[np.arange(len(ids)), best], depth.k, novelty)
     probabilities = np.full(share.shape, np.nan, dtype=np.float32)
     if right is not None:
         probabilities = certainty.probabilities(right, best, share)
-    reasons = _reasons(index, rejection or Rejection(), novelty, best, probabilities)
+    why = reasons(index, rejection or Rejection(), novelty, best, probabilities)
     return Calls(
         best_ids=best,
-        unknown=np.array([bool(reason) for reason in reasons], dtype=bool),
-        unknown_reason=reasons,
+        unknown=np.array([bool(reason) for reason in why], dtype=bool),
+        unknown_reason=why,
         probabilities=probabilities,
         conformal_set=_sets(index, found, distances),
         vote_share=share,
@@ -73,6 +73,18 @@ def call(
         neighbours=_first(ids, NEIGHBOURS_KEPT),
         bundle_sha256=index.sha256,
     )
+
+
+def reasons(
+    index: ReferenceIndex, rejection: Rejection, novelty: F32, best: I16, probabilities: F32
+) -> tuple[str, ...]:
+    """Why each cell is unknown, "" where it is not; a comparison with NaN is never true."""
+    below = index.calibration.novel_below if index.calibration is not None and rejection.same_device else None
+    floor = rejection.min_probability
+    nothing = np.zeros(len(best), dtype=bool)
+    novel = nothing if below is None else novelty < below
+    uncertain = nothing if floor is None else probabilities[np.arange(len(best)), best] < floor
+    return tuple(np.where(novel, NOVEL, np.where(uncertain, UNCERTAIN, "")).tolist())
 
 
 def _conformal_k(index: ReferenceIndex) -> int:
@@ -98,18 +110,6 @@ def _sets(index: ReferenceIndex, found: I64, distances: F32) -> Bools:
         raise ValueError(f"a cell has fewer than the {k} neighbours that its conformal set needs")
     scores = conformal.nonconformity(found[:, :k], distances[:, :k], len(index.classes))
     return conformal.sets(index.calibration.conformal, scores)
-
-
-def _reasons(
-    index: ReferenceIndex, rejection: Rejection, novelty: F32, best: I16, probabilities: F32
-) -> tuple[str, ...]:
-    """Why each cell is unknown, "" where it is not; a comparison with NaN is never true."""
-    below = index.calibration.novel_below if index.calibration is not None and rejection.same_device else None
-    floor = rejection.min_probability
-    nothing = np.zeros(len(best), dtype=bool)
-    novel = nothing if below is None else novelty < below
-    uncertain = nothing if floor is None else probabilities[np.arange(len(best)), best] < floor
-    return tuple(np.where(novel, NOVEL, np.where(uncertain, UNCERTAIN, "")).tolist())
 
 
 def _first(ids: I32, kept: int) -> I32:
