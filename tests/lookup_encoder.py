@@ -71,14 +71,14 @@ def make(declaration: Declaration, weights: Path, model: Path) -> Made:
     return Made(reference, "the table in numpy", _PLAIN, {weights.name: weights}, ())
 
 
-def lookup_bundle(out: Path) -> Path:
-    """Export the bundle to `out`/lookup; returns its folder."""
-    weights = out / "lookup_table.npy"
+def lookup_bundle(out: Path, *, name: str = NAME, seed: int = SEED) -> Path:
+    """Export the bundle to `out`/`name`; returns its folder."""
+    weights = out / f"{name}_table.npy"
     out.mkdir(parents=True, exist_ok=True)
-    np.save(weights, table())
+    np.save(weights, table(seed))
     declared = Declaration(
-        name=NAME,
-        checkpoint=f"a seeded table ({SEED})",
+        name=name,
+        checkpoint=f"a seeded table ({seed})",
         family="lookup_encoder:make",
         vector="the mean of the looked-up rows",
         dimension=DIMENSION,

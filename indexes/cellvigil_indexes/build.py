@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cellvigil.bundle import files
 from cellvigil.bundle.index import ReferenceIndex, open_index
-from cellvigil.bundle.index_manifest import check_classes
+from cellvigil.bundle.index_manifest import KIND, check_classes
 from cellvigil.data import GROUPS, ImageRule
 from cellvigil.errors import BundleError, UsageError
 from cellvigil_indexes.draft import Draft
@@ -58,6 +59,7 @@ def build(plan: Plan, progress: Progress) -> ReferenceIndex:
         raise BundleError(
             "there is an index of this name already", where=plan.folder, hint="choose another, or --force"
         )
+    _spare_aligned(plan.folder)
     if former := sorted(path.name for path in plan.folder.parent.glob(f"{plan.folder.name}.v[0-9]*")):
         what = f"former versions of this index are kept: {', '.join(former)}"
         raise BundleError(what, where=plan.folder, hint="move them away with it, or choose another name")
@@ -97,6 +99,13 @@ def build(plan: Plan, progress: Progress) -> ReferenceIndex:
     )
     write_index(plan.folder, draft, replace=plan.replace, force_storage=plan.force_storage)
     return open_index(plan.folder)
+
+
+def _spare_aligned(folder: Path) -> None:
+    """Raises BundleError where an aligned index stands: building over it would lose the fit."""
+    if (folder / files.MANIFEST).is_file() and files.read_manifest(folder, KIND).get("voters"):
+        what = f"{folder.name} is an aligned index, which `build` does not replace"
+        raise BundleError(what, where=folder, hint="choose another name, or delete the folder; then align again")
 
 
 def groups_of(classes: Sequence[str], states: Mapping[str, str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from cellvigil.errors import CellvigilError, UsageError
 
-COMMANDS = ("build", "tune", "evaluate", "show", "report", "add", "drop")
+COMMANDS = ("build", "tune", "evaluate", "align", "show", "report", "add", "drop", "profile")
 
 
 class _Parser(argparse.ArgumentParser):

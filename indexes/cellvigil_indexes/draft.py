@@ -12,7 +12,7 @@ import numpy as np
 from cellvigil.bundle.index import ReferenceIndex, cells_in
 from cellvigil.bundle.index_manifest import LABELS, SET_ASIDE, THUMBNAILS, embeddings_file
 from cellvigil.data import ImageRule
-from cellvigil.errors import BundleError
+from cellvigil.errors import BundleError, UsageError
 from cellvigil_indexes.collected import Collected
 from cellvigil_indexes.settings import IndexSettings, settings_of
 
@@ -42,7 +42,11 @@ class Draft:
 
 
 def draft_of(index: ReferenceIndex) -> Draft:
-    """An index taken apart. Its arrays stay memory-mapped. Raises BundleError if a part cannot be read."""
+    """An index taken apart. Its arrays stay memory-mapped.
+
+    Raises BundleError if a part cannot be read, UsageError for an aligned index (see `check_original`).
+    """
+    check_original(index)
     manifest = index.manifest
     everything = (*index.encoders, *index.spare_encoders)
     trials = index.folder / "trials.parquet"
@@ -61,6 +65,14 @@ def draft_of(index: ReferenceIndex) -> Draft:
         storage_check=manifest.get("storage_check"),
         change=manifest.get("change", "built"),
     )
+
+
+def check_original(index: ReferenceIndex) -> None:
+    """Raises UsageError for an index that was aligned: what is changed, tuned or left out is the one it came from."""
+    if index.voters:
+        of = (index.alignment or {}).get("of", {}).get("name", "its original")
+        what = f"index {index.name} was aligned from {of}, and its cells stand elsewhere for every voter"
+        raise UsageError(what, hint=f"do that with {of}, then align it again")
 
 
 def _set_aside(index: ReferenceIndex) -> Collected | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,13 +42,19 @@ def add_input(command: argparse.ArgumentParser, *, required: bool) -> None:
     add = command.add_argument
     add("--labels", type=Path, metavar="FILE", help="--store's cells: `cellvigil table`'s CSV or Parquet, and `class`")
     add("--channel", default="", metavar="NAME", help="of --store's frames, as the daemon's channels.segment")
+    add("--limit", type=int, metavar="N", help="cells a class at most, drawn from as many groups as there are")
+    add("--balance", action="store_true", help="as many cells of every class as the smallest has")
+    add("--seed", type=int, default=0, help="of that choice (default: 0)")
+    add_reading(command)
+
+
+def add_reading(command: argparse.ArgumentParser) -> None:
+    """How images are read, whatever they show, and what embeds them."""
+    add = command.add_argument
     add("--image-root", type=Path, metavar="DIR", help="where --coco's images are, if not beside it")
     add("--only", action="append", default=[], metavar="GLOB", help="only such paths or file names")
     add("--exclude", action="append", default=[], metavar="GLOB", help="leave such paths or names out")
     add("--pixel-size", type=positive, metavar="UM", help="micrometres a pixel of these images")
-    add("--limit", type=int, metavar="N", help="cells a class at most, drawn from as many groups as there are")
-    add("--balance", action="store_true", help="as many cells of every class as the smallest has")
-    add("--seed", type=int, default=0, help="of that choice (default: 0)")
     add("--drop-duplicates", action="store_true", help="of near-copies in a class take only the first")
     add("--skip-bad", action="store_true", help="leave out and name what is wrong with the input, instead of refusing")
     add("--encoders", type=Path, default=Path("encoders"), help="folder of the encoder bundles")
@@ -66,14 +73,17 @@ def has_input(args: argparse.Namespace) -> bool:
     return False
 
 
-def labelled_set(args: argparse.Namespace, *, split_by: str | None) -> LabelledSet:
+def labelled_set(
+    args: argparse.Namespace, *, split_by: str | None, read: Callable[[argparse.Namespace], LabelledSet] | None = None
+) -> LabelledSet:
     """What --images, --coco, --frames or --store names, chosen by --only and --exclude, and grouped.
 
     The pixel size is --pixel-size, else the input's own. `split_by` None: see `labelled.grouped`. What was left out by
-    --skip-bad is told in the provenance's "warnings". Raises UsageError as the readers do.
+    --skip-bad is told in the provenance's "warnings". `read` reads what is named (default: with its labels). Raises
+    UsageError as the readers do.
     """
     gathering = gathering_of(args)
-    found = _read(args)
+    found = (read or _read)(args)
     images = grouped(selected(found.images, args.only, args.exclude), split_by)
     size = args.pixel_size or found.pixel_size_um
     if args.pixel_size:

@@ -17,7 +17,7 @@ from cellvigil.neighbours import ExactSearch, mean_distance
 from cellvigil_indexes.collected import Collected
 from cellvigil_indexes.inputs.collecting import Progress, collect, open_bundles, start
 from cellvigil_indexes.inputs.labelled import LabelledImage, LabelledSet
-from cellvigil_indexes.inputs.pictures import picture_rule
+from cellvigil_indexes.inputs.pictures import PictureRule, picture_rule
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,13 +50,33 @@ def embed_target(
     images = list(found.images) if new_classes else _of_classes(found.images, own)
     if not any(image.cells for image in images):
         raise UsageError(f"no labelled cell is of the index's classes: {', '.join(index.classes)}")
+    how = _rule(index, found)
     bundles = encoders_of(index, encoder_folder, spares=spares)
-    diameter = index.manifest["provenance"].get("cell_diameter_um")
-    how = picture_rule(index.image_rule, found.images, found.pixel_size_um, diameter)
     collected = collect(images, how, start(bundles, device), progress, found.gathering)
     cells = [replace(cell, class_name=own.get(cell.class_name.casefold(), cell.class_name)) for cell in collected.cells]
     foreign = Counter(c.class_name for i in found.images for c in i.cells if c.class_name.casefold() not in own)
     return Target(replace(collected, cells=cells), {} if new_classes else dict(sorted(foreign.items())))
+
+
+def embed_cells(
+    index: ReferenceIndex, found: LabelledSet, *, encoder_folder: Path, device: str, progress: Progress
+) -> Collected:
+    """Embed cells of any class or none by the encoders that calls look at, through the index's image rule.
+
+    A class that the index has (whatever its case) is spelled as there; nothing else is done with labels. Raises as
+    `embed_target` does.
+    """
+    check_kind(index, found)
+    own = {name.casefold(): name for name in index.classes}
+    how = _rule(index, found)
+    collected = collect(found.images, how, start(encoders_of(index, encoder_folder), device), progress, found.gathering)
+    cells = [replace(cell, class_name=own.get(cell.class_name.casefold(), cell.class_name)) for cell in collected.cells]
+    return replace(collected, cells=cells)
+
+
+def _rule(index: ReferenceIndex, found: LabelledSet) -> PictureRule:
+    diameter = index.manifest["provenance"].get("cell_diameter_um")
+    return picture_rule(index.image_rule, found.images, found.pixel_size_um, diameter)
 
 
 def check_kind(index: ReferenceIndex, found: LabelledSet) -> None:

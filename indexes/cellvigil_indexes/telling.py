@@ -40,6 +40,7 @@ def described(index: ReferenceIndex) -> dict[str, Any]:
     names = (
         *("metric", "k_min", "k_max", "threshold", "reweight", "scaling", "storage", "search", "search_why"),
         *("version", "change", "history", "tuning", "calibration", "evaluation", "confusion", "provenance"),
+        *("voters", "alignment"),
     )
     shares = pair_distance_shares(index)
     return {
@@ -133,9 +134,10 @@ def told_index(summary: Mapping[str, Any]) -> str:
         f"calls: {summary['metric']}, k {summary['k_min']} to {summary['k_max']} until entropy is below "
         f"{summary['threshold']:g}, votes {weighted}, scaling {summary['scaling']}",
         f"search: {summary['search'] or 'exact'}" + (f" ({summary['search_why']})" if summary["search_why"] else ""),
-        _told_evaluation(summary["evaluation"], flatters=tuned_on_own(summary["tuning"])),
+        _told_evaluation(summary, flatters=tuned_on_own(summary["tuning"])),
         *told_calibration(summary["calibration"], summary["set_aside"]),
         told_confusion(summary["confusion"]),
+        *_told_voters(summary),
         *_told_history(summary),
         "from: "
         + ", ".join(f"{k} {v}" for k, v in summary["provenance"].items() if k != "warnings" and v not in (None, [])),
@@ -150,12 +152,14 @@ def told_calibration(calibration: Mapping[str, Any] | None, set_aside: int) -> l
     sets, told = calibration["conformal"], calibration["measured"]
     why = {name: each.get("why_not", "") for name, each in told.items()}
     lines = ["calls have a calibrated probability of being right"]
-    if calibration["confidence"] is None:
+    if calibration["confidence"] is None and why["confidence"] == why["conformal"]:
+        lines = [f"no probabilities, no sets of classes: {why['confidence']}"]
+    elif calibration["confidence"] is None:
         lines = [f"no probabilities: {why['confidence']}"]
     if sets:
         promise = f"sets of classes that hold the true one for {sets['promise']:.0%} of such cells"
         lines.append(f"{promise}, by {set_aside} cells set aside")
-    else:
+    elif why["conformal"] != why["confidence"] or calibration["confidence"]:
         lines.append(f"no sets of classes: {why['conformal']}")
     if calibration["novel_below"] is None:
         lines.append(f"no cell is called unknown for being novel: {why['novelty']}")
@@ -185,7 +189,31 @@ def tuned_on_own(tuning: Mapping[str, Any] | None) -> bool:
     return tuning is not None and tuning.get("split", {}).get("kind") != "separate"
 
 
-def _told_evaluation(evaluation: Mapping[str, Any] | None, *, flatters: bool) -> str:
+def _told_voters(summary: Mapping[str, Any]) -> list[str]:
+    """An aligned index: of what, to what, which classes are left, who votes."""
+    if not summary["voters"]:
+        return []
+    told = summary["alignment"]
+    of, shares = told["of"], told["shares"]
+    lines = [
+        f"aligned from {of['name']} ({of['sha256'][:12]}, version {of['version']}) to cells of another device"
+        + ("" if told["accepted"] else "; the fit was NOT accepted"),
+    ]
+    if told["dropped"]:
+        lines.append(f"classes that were not found there and are dropped: {', '.join(told['dropped'])}")
+    if told["unmatched"]:
+        found = ", ".join(f"{name} ({cells} cells)" for name, cells in told["unmatched"].items())
+        lines.append(f"classes of its own cells that match nothing: {found}")
+    if shares:
+        lines.append("shares of the target: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
+    rows = [(v["name"], v["space"], v["scaling"], f"{v['weight']:.0%}") for v in summary["voters"]]
+    return [*lines, *columns([("voter", "space", "scaling", "weight"), *rows])]
+
+
+def _told_evaluation(summary: Mapping[str, Any], *, flatters: bool) -> str:
+    evaluation = summary["evaluation"]
+    if summary["voters"]:
+        return "not scored: no cell of its target has a label (evaluate it with some that have)"
     if evaluation is None:
         return "other groups have too few cells to call a cell by them"
     how = f"{evaluation['how']}; `tune` chose on these very cells, so it flatters" if flatters else evaluation["how"]

@@ -26,9 +26,9 @@ from cellvigil.bundle.index_manifest import (
     LABELS,
     NORMS,
     NOVELTY,
-    SCHEMA_VERSION,
     SET_ASIDE,
     THUMBNAILS,
+    WITHOUT_VOTERS,
     check_classes,
     embeddings_file,
     rule_as_dict,
@@ -68,7 +68,7 @@ def write_index(
     settings = asdict(draft.settings)
     manifest = {
         "kind": KIND,
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": WITHOUT_VOTERS,
         "name": name or folder.name,
         "version": len(draft.history) + 1,
         "change": draft.change,
@@ -144,10 +144,11 @@ def _write_cells(work: Path, collected: Collected, bank: Bank, encoders: Sequenc
     np.save(work / LABELS, bank.labels)
     np.save(work / CELL_GROUPS, bank.groups)
     np.save(work / THUMBNAILS, collected.thumbnails)
-    _write_table(work / CELLS, collected.cells)
+    write_table(work / CELLS, collected.cells)
 
 
-def _write_table(path: Path, cells: Sequence[ReferenceCell]) -> None:
+def write_table(path: Path, cells: Sequence[ReferenceCell]) -> None:
+    """Write where the cells came from, in their order: what `cells_in` reads."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(CELLS_COLUMNS)

@@ -12,7 +12,7 @@ from cellvigil.errors import UsageError
 from cellvigil_indexes import telling
 from cellvigil_indexes.build import groups_of
 from cellvigil_indexes.changing import conflicts, held_already, parted, with_cells
-from cellvigil_indexes.draft import draft_of
+from cellvigil_indexes.draft import check_original, draft_of
 from cellvigil_indexes.options import SPLIT_BY, add_common, add_input, labelled_set, states
 from cellvigil_indexes.progress import counting
 from cellvigil_indexes.target import embed_target, repeats
@@ -37,6 +37,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Add the cells, and describe the new version. Raises as `embed_target`, `groups_of` and `succeed` do."""
     index = open_index(index_folder(args.name, args.out))
+    check_original(index)
     found = labelled_set(args, split_by=args.split_by)
     target = embed_target(
         index,

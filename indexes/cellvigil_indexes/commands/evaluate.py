@@ -7,27 +7,38 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from cellvigil.bundle.index import ReferenceIndex, index_folder, open_index, reference_cells
 from cellvigil.decide import Rejection
 from cellvigil.errors import UsageError
 from cellvigil_indexes import baselines
-from cellvigil_indexes.draft import draft_of
+from cellvigil_indexes.carrying import CHOICES
+from cellvigil_indexes.draft import check_original, draft_of
 from cellvigil_indexes.evaluating import holdout
 from cellvigil_indexes.evaluating.certifying import certified
 from cellvigil_indexes.evaluating.evaluate import evaluate, summary
 from cellvigil_indexes.evaluating.told_evaluation import told_held_out, told_target
+from cellvigil_indexes.evaluating.told_transfers import told_transfers
+from cellvigil_indexes.evaluating.transfers import compare
 from cellvigil_indexes.evaluating.withheld import NOVEL_BELOW, withheld
+from cellvigil_indexes.fit_options import add_fit, asked_of, options_given
 from cellvigil_indexes.inputs import leaks
 from cellvigil_indexes.options import add_common, add_input, has_input, labelled_set, share
 from cellvigil_indexes.progress import counted, counting
 from cellvigil_indexes.splitting import Split, usual_unit
+from cellvigil_indexes.target import embed_cells, repeats
 from cellvigil_indexes.telling import crop_rule, depth_warnings, tuned_on_own
+from cellvigil_indexes.unlabelled import parted, unlabelled
 
 ABOUT = "score an index on labelled cells, beside plain methods on the same vectors"
+_FEW = 10
+"""Cells of a class below which its recall is mostly chance."""
 EXAMPLES = """examples:
   cellvigil-index evaluate assay --coco held_out.coco.json --pixel-size 0.322
   cellvigil-index evaluate blood --folds 5 --seeds 5 --withhold
-  cellvigil-index evaluate blood --split 0.2 --split-by group --baselines 1-NN,linear-probe"""
+  cellvigil-index evaluate blood --split 0.2 --split-by group --baselines 1-NN,linear-probe
+  cellvigil-index evaluate blood --images other_scope/ --align all --held-out 0.3"""
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -47,6 +58,10 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     add("--abstain", action="store_true", help="leave cells called unknown out, instead of counting them as wrong")
     add("--same-device", action="store_true", help="cells of the index's own device: novel ones are called unknown")
+    add("--align", metavar="LIST", help="with cells from elsewhere: align to them first, without their labels; all, "
+        f"or some of {', '.join(CHOICES['types'])}")  # fmt: skip
+    add("--held-out", type=share, metavar="SHARE", help="with --align: score this share, which no fit has seen")
+    add_fit(command)
 
 
 def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -60,10 +75,16 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         chosen = baselines.named(args.baselines)
     notes += depth_warnings(index)
     about = {"index": index.name, "sha256": index.sha256, "crop_rule": crop_rule(index.image_rule)}
+    if args.align is not None:
+        check_original(index)
+        result = about | _aligned(index, args, chosen)
+        result["warnings"] += notes
+        return result, told_transfers(result)
     if args.split is None and args.folds is None:
         result = about | _on_target(index, args, chosen)
         result["warnings"] += notes
         return result, told_target(result)
+    check_original(index)  # held out, its cells would still stand where a fit that knew them put them
     notes += [*_flattered(index, args.split_by), *leaks.within(reference_cells(index), index.thumbnails)]
     result = about | _held_out(index, args, chosen) | {"warnings": notes}
     return result, told_held_out(result)
@@ -89,6 +110,52 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(what, hint="just one of them")
     if args.withhold and args.split is None and args.folds is None:
         raise UsageError("--withhold takes the index's own cells", hint="give it with --split or --folds")
+    if args.align is not None and not has_input(args):
+        raise UsageError("--align needs cells from elsewhere", hint="give --images, --coco, --frames or --store")
+    idle = [*options_given(args), *(["--held-out"] if args.held_out is not None else [])]
+    if args.align is None and idle:
+        raise UsageError(f"{', '.join(idle)} would change nothing without --align", hint="give it with --align")
+
+
+def _aligned(index: ReferenceIndex, args: argparse.Namespace, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """The index as it is beside its alignments to the given cells."""
+    choices = CHOICES[args.mode or "types"]
+    named = choices if args.align == "all" else [part.strip() for part in args.align.split(",") if part.strip()]
+    asked = [asked_of(index, args, method) for method in dict.fromkeys(named)]
+    if not asked:
+        raise UsageError(f"--align {args.align!r} names no method", hint=f"all, or some of {', '.join(choices)}")
+    found = labelled_set(args, split_by=None)
+    cells = embed_cells(index, found, encoder_folder=args.encoders, device=args.device, progress=counting)
+    target = unlabelled(cells, found.provenance, found.warnings)
+    every = np.arange(len(target), dtype=np.int64)
+    fit, ask = (every, every) if args.held_out is None else parted(target.groups, args.held_out, args.seed)
+    compared = compare(
+        index,
+        target,
+        asked,
+        fit=fit,
+        ask=ask,
+        baselines=chosen,
+        rejection=Rejection(same_device=args.same_device),
+        abstain=args.abstain,
+        step=counted("alignment"),
+    )
+    copies = int(np.count_nonzero(repeats(index, cells) >= 0))
+    few = {name: target.names.count(name) for name in index.classes if 0 < target.names.count(name) < _FEW}
+    return {
+        "classes": [name for name in index.classes if name in set(target.names)],
+        "fitted": compared.fitted,
+        "scored": compared.scored,
+        "transductive": compared.transductive,
+        "foreign": dict(compared.foreign),
+        "choices": {choice.name: choice.as_dict() for choice in compared.choices},
+        "warnings": [
+            *([f"{copies} of the cells are in the index themselves: the figures flatter"] if copies else []),
+            *(f"class {name} has {n} cells, and its recall weighs like any other's" for name, n in few.items()),
+            *([f"{compared.unnamed} cells have no class and are not scored"] if compared.unnamed else []),
+            *target.warnings,
+        ],
+    }
 
 
 def _on_target(index: ReferenceIndex, args: argparse.Namespace, chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from cellvigil.bundle.index import ReferenceIndex, index_folder, open_index
 from cellvigil.data import frozen_array
 from cellvigil.errors import UsageError
 from cellvigil_indexes.bank import Bank, bank_of
-from cellvigil_indexes.draft import Draft, draft_of
+from cellvigil_indexes.draft import Draft, check_original, draft_of
 from cellvigil_indexes.options import add_common, add_input, has_input, labelled_set
 from cellvigil_indexes.progress import counting
 from cellvigil_indexes.settings import METRICS, SCALINGS
@@ -87,6 +87,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if args.trials and not args.trials.absolute().parent.is_dir():  # told now, not after hours of search
         raise UsageError("there is no such folder", where=args.trials.parent, hint="make it, or name another --trials")
     index = open_index(index_folder(args.name, args.out))
+    check_original(index)
     bank, plan, dropped = _asked(index, args)
     began = time.monotonic()
     tuned = choose(bank, grid, plan.splits, Bar("choosing", sys.stderr))

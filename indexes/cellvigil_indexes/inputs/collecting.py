@@ -149,12 +149,12 @@ def _chosen(images: Sequence[LabelledImage], run: _Run) -> tuple[list[LabelledIm
     told: list[str] = []
     if run.gathering.drop_duplicates:
         pieces = [piece for piece in (run.piece(image, ()) for image in found) if piece is not None]
-        labels = [cell.class_name for piece in pieces for cell in piece.cells]
+        labels = [run.gathering.class_of(cell.class_name) for piece in pieces for cell in piece.cells]
         kept = likeness.firsts(likeness.copies(_thumbnails(pieces)), labels)
         found = _with_cells([piece.image for piece in pieces], np.flatnonzero(kept).tolist())
         told = [f"{np.count_nonzero(~kept)} near-copies of other cells were left out"] if not kept.all() else []
-    cells = [(cell.class_name, cell.group or image.group) for image in found for cell in image.cells]
     asked = run.gathering
+    cells = [(asked.class_of(cell.class_name), cell.group or image.group) for image in found for cell in image.cells]
     rows = choose(
         [name for name, _ in cells],
         [group for _, group in cells],

@@ -18,6 +18,7 @@ class Gathering:
     seed: int = 0  # of the choice
     drop_duplicates: bool = False  # of near-copies in a class only the first is kept
     skip_bad: bool = False  # images that do not open are left out and told, instead of ending the work
+    by_class: bool = True  # limit and near-copies go class by class; False: labels are not looked at
     cache: Path | None = None  # folder of vectors made before; None: every cell is embedded anew
 
     def __post_init__(self) -> None:
@@ -34,6 +35,10 @@ class Gathering:
         if self.limit or self.balance:
             asked["seed"] = self.seed
         return {name: value for name, value in asked.items() if value or name == "seed"}
+
+    def class_of(self, name: str) -> str:
+        """The class that a cell called `name` counts as when cells are chosen."""
+        return name if self.by_class else ""
 
     @property
     def chooses(self) -> bool:

@@ -16,6 +16,7 @@ from cellvigil.data import F32, I16, I64
 from cellvigil_indexes import telling
 from cellvigil_indexes.measures.selective import Selective, selective
 from cellvigil_indexes.report.alignment import alignments, gaussian_kernel
+from cellvigil_indexes.report.carried import Carried, carried_of
 from cellvigil_indexes.report.outoffold import OutOfFold, called_by_others
 from cellvigil_indexes.report.principal import block_shares, components, dimension_for
 from cellvigil_indexes.report.projection import Method, method_for, project
@@ -71,6 +72,7 @@ class Findings:
     called: OutOfFold | None
     rankings: Mapping[str, Selective]  # certainty's name -> how it ranks the out-of-fold calls
     trials: Trials | None
+    carried: Carried | None = None  # how it was carried to another device; None: it was not
 
 
 def find(index: ReferenceIndex, projection: str, tell: Tell) -> Findings:
@@ -91,6 +93,8 @@ def find(index: ReferenceIndex, projection: str, tell: Tell) -> Findings:
         tell("comparing the encoders")
         kernels = [gaussian_kernel(space.vectors[few]) for space in spaces]
         cka = [alignments(kernels, debiased=debiased) for debiased in (False, True)]
+        tell("comparing the devices")
+        carried = carried_of(index, method)
     tell("calling cells by those of other groups")
     called = called_by_others(index, rows)
     return Findings(
@@ -108,6 +112,7 @@ def find(index: ReferenceIndex, projection: str, tell: Tell) -> Findings:
         called=called,
         rankings=_rankings(called),
         trials=trials_of(index.folder, index.manifest.get("tuning")),
+        carried=carried,
     )
 
 
@@ -145,6 +150,7 @@ def as_dict(found: Findings, html: Path) -> dict[str, Any]:
             "evaluation": found.about["evaluation"],
             "calibration": None if calibration is None else dict(calibration.measured),
             "trials": None if found.trials is None else found.trials.as_dict(),
+            "alignment": None if found.carried is None else dict(found.carried.record),
             "warnings": found.about["warnings"],
         }.items()
     }
@@ -169,7 +175,8 @@ def _measured(space: Space, labels: I16, classes: int, method: Method) -> SpaceF
 
 
 def _shown(index: ReferenceIndex, rows: I64, labels: I16, space: Space) -> dict[str, Shown]:
-    novelty = np.asarray(index.novelty[rows])
+    own = index.novelty_labels is None  # else it is of cells of another device
+    novelty = np.asarray(index.novelty[rows]) if own else np.full(len(rows), np.nan, dtype=np.float32)
     chosen = {name: shown(space.vectors, labels, novelty, i) for i, name in enumerate(index.classes)}
     return {name: Shown(rows[each.typical], rows[each.odd]) for name, each in chosen.items()}
 

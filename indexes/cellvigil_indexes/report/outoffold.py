@@ -57,9 +57,9 @@ def called_by_others(index: ReferenceIndex, rows: I64) -> OutOfFold | None:
     """Call these cells by the other parts of the index, with all that the index's calibration adds.
 
     Each as an index without its part would call it (`crossfit`), no deeper than the smallest rest allows. None where
-    other parts have fewer than k_min cells.
+    other parts have fewer than k_min cells, and for an aligned index: its fit knew every cell.
     """
-    if not len(rows):
+    if not len(rows) or index.voters:
         return None
     settings, names, bank = decide.Settings.of(index), [encoder.name for encoder in index.encoders], bank_of(index)
     wanted = min(decide.neighbours_needed(index, settings), len(index))
@@ -86,7 +86,13 @@ def _joined(parts: list[Calls], order: I64) -> Calls:
     arrays = {
         field.name: np.concatenate([getattr(part, field.name) for part in parts])[order]
         for field in fields(Calls)
-        if field.name not in ("unknown_reason", "bundle_sha256")
+        if field.name not in ("unknown_reason", "bundle_sha256", "voters")
     }
     reasons = [reason for part in parts for reason in part.unknown_reason]
-    return Calls(**arrays, unknown_reason=tuple(reasons[i] for i in order), bundle_sha256=parts[0].bundle_sha256)
+    one = parts[0]
+    return Calls(
+        **arrays,
+        unknown_reason=tuple(reasons[i] for i in order),
+        bundle_sha256=one.bundle_sha256,
+        voters=one.voters,
+    )

@@ -12,6 +12,7 @@ from datetime import datetime
 from cellvigil.markup import Html, joined, tag
 from cellvigil_indexes.report.findings import Findings
 from cellvigil_indexes.report.markup import para
+from cellvigil_indexes.report.section_alignment import alignment
 from cellvigil_indexes.report.section_calls import evaluation
 from cellvigil_indexes.report.section_certainty import certainty
 from cellvigil_indexes.report.section_examples import examples
@@ -32,6 +33,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[Findings], Html]], ...] = (
     ("tuning", "Tuning", tuning),
     ("origin", "Provenance and versions", origin),
 )
+ALIGNED = ("alignment", "Alignment", alignment)
+"""Of an index that was carried to another device, after the overview."""
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
@@ -46,7 +49,8 @@ def page(found: Findings, now: datetime) -> Html:
         tag("title", f"Reference index {name}"),
         tag("style", Html(STYLE)),
     )
-    links = [tag("li", tag("a", title, href=f"#{anchor}")) for anchor, title, _ in SECTIONS]
+    sections = SECTIONS if found.carried is None else (SECTIONS[0], ALIGNED, *SECTIONS[1:])
+    links = [tag("li", tag("a", title, href=f"#{anchor}")) for anchor, title, _ in sections]
     body = tag(
         "body",
         tag("a", "Skip to the content", href="#overview", class_="skip"),
@@ -56,7 +60,7 @@ def page(found: Findings, now: datetime) -> Html:
             para(f"sha256 {found.index.sha256[:16]} · {' + '.join(e.name for e in found.index.encoders)}"),
             tag("nav", tag("ol", *links), aria_label="Sections"),
         ),
-        tag("main", *(_section(anchor, title, draw(found)) for anchor, title, draw in SECTIONS)),
+        tag("main", *(_section(anchor, title, draw(found)) for anchor, title, draw in sections)),
         tag("footer", para(f"Cellvigil, {now:%Y-%m-%d %H:%M %Z}. All in this file; nothing is fetched.")),
     )
     return Html("<!doctype html>\n" + joined(tag("html", head, body, lang="en")) + "\n")

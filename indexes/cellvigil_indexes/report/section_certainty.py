@@ -18,6 +18,8 @@ def certainty(found: Findings) -> Html:
     """Out-of-fold certainties, then what calibration measured."""
     if found.called is None:
         words = "Other groups have too few cells to call a cell by them: nothing can be said of certainty."
+        if found.index.voters:
+            words = "The fit of an aligned index knew every cell of it: none can be called as if it had been held out."
         return joined(para(words), _calibration(found))
     return joined(
         tag("h3", "Right and wrong calls by certainty"),

@@ -15,7 +15,9 @@ from cellvigil_indexes.report.sprites import thumbnail
 def examples(found: Findings) -> Html:
     """Wrong calls first, then right ones."""
     if found.called is None:
-        return para("Other groups have too few cells to call a cell by them, so there are no examples.")
+        few = "Other groups have too few cells to call a cell by them"
+        why = "The fit knew every cell" if found.index.voters else few
+        return para(f"{why}, so there are no examples.")
     called = found.called
     labels = np.asarray(found.index.labels[called.rows])
     wrong, right = wrong_examples(called, labels), right_examples(called, labels)

@@ -27,7 +27,7 @@ def overview(found: Findings) -> Html:
         (f"{about['cell_groups']:,}", "groups that stay together"),
         (str(len(index.encoders)), f"encoders in use, of {len(index.encoders) + len(index.spare_encoders)}"),
         (percent(evaluation["balanced_accuracy"]) if evaluation else "–", "macro accuracy, out of fold"),  # noqa: RUF001
-        ("yes" if index.calibration is not None else "no", "calibrated"),
+        ("yes" if index.calibration is not None and not index.voters else "no", "calibrated"),
     ]
     return joined(
         tag("div", *(tag("div", tag("b", value), tag("span", words)) for value, words in tiles), class_="tiles"),

@@ -51,6 +51,7 @@ figure svg{max-width:100%;height:auto;display:block}
 .grid{display:flex;flex-wrap:wrap;gap:12px 22px;align-items:flex-start}
 .grid figure{max-width:min(100%,313px)}
 .grid .wide{flex:0 1 auto}
+.scores figure{max-width:min(100%,190px)}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:2px 18px;margin:0 0 10px;padding:0;font-size:13.5px}
 .legend li{overflow-wrap:anywhere}
 .cells{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,480px),1fr));gap:4px 26px}
