@@ -21,9 +21,9 @@ import numpy as np  # noqa: E402 - found through the path set above, as all belo
 
 from cellvigil.bundle.index import open_index  # noqa: E402
 from cellvigil.data import F32, I16, I32  # noqa: E402
-from cellvigil_indexes.aligning.clusters import ClusterSettings, clusters_of, find_clusters  # noqa: E402
-from cellvigil_indexes.aligning.graph import geodesic, weighted_graph  # noqa: E402
-from cellvigil_indexes.aligning.louvain import louvain_clusters, louvain_of  # noqa: E402
+from cellvigil_indexes.aligning.sharing.clusters import ClusterSettings, clusters_of, find_clusters  # noqa: E402
+from cellvigil_indexes.aligning.sharing.graph import geodesic, weighted_graph  # noqa: E402
+from cellvigil_indexes.aligning.sharing.louvain import louvain_clusters, louvain_of  # noqa: E402
 
 CELLS, DIMENSIONS, CLASSES, SHARED = 2000, 1280, 8, 30
 ROUNDS = 3

@@ -34,12 +34,12 @@ from cellvigil.rehearse.assay import Assay
 from cellvigil.rehearse.cells import Biology
 from cellvigil.rehearse.reference import write_reference
 from cellvigil.service.opening import open_bundles, open_kitchen
-from cellvigil_indexes.aligning.affine import applied
 from cellvigil_indexes.aligning.align import AlignSettings, align
-from cellvigil_indexes.aligning.maps import MAPS
-from cellvigil_indexes.aligning.masses import class_shares
-from cellvigil_indexes.aligning.shifting import shift
-from cellvigil_indexes.aligning.states import StatesSettings, align_states
+from cellvigil_indexes.aligning.maps.affine import applied
+from cellvigil_indexes.aligning.maps.catalogue import MAPS
+from cellvigil_indexes.aligning.states.align import StatesSettings, align_states
+from cellvigil_indexes.aligning.states.shifting import shift
+from cellvigil_indexes.aligning.types.masses import class_shares
 from cellvigil_indexes.aligning.values import Alignment
 from cellvigil_indexes.bank import Bank, bank_of
 from cellvigil_indexes.calling import ewc

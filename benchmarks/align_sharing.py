@@ -31,8 +31,8 @@ sys.path[:0] = [str(ROOT / part) for part in ("daemon", "export", "indexes")]
 from cellvigil.bundle.files import MANIFEST  # noqa: E402 - found through the path set above
 from cellvigil.bundle.index import cells_in, open_index  # noqa: E402
 from cellvigil_export.cli import main as export  # noqa: E402
-from cellvigil_indexes.aligning.shared_scores import score  # noqa: E402
-from cellvigil_indexes.aligning.sharing import LOUVAIN, PAPER, SharingSettings, shared_classes  # noqa: E402
+from cellvigil_indexes.aligning.sharing.find import LOUVAIN, PAPER, SharingSettings, shared_classes  # noqa: E402
+from cellvigil_indexes.aligning.sharing.scores import score  # noqa: E402
 from cellvigil_indexes.aligning.values import Shared  # noqa: E402
 from cellvigil_indexes.bank import Bank, bank_of  # noqa: E402
 from cellvigil_indexes.cli import main as index_command  # noqa: E402

@@ -28,9 +28,9 @@ import numpy as np  # noqa: E402 - after the number of threads
 import ot  # noqa: E402
 
 from cellvigil.bundle.index import open_index  # noqa: E402 - found through the path set above
-from cellvigil_indexes.aligning.comparing import distances  # noqa: E402
-from cellvigil_indexes.aligning.fused import Problem, cost, fused_plan, problem  # noqa: E402
-from cellvigil_indexes.aligning.graph import geodesic  # noqa: E402
+from cellvigil_indexes.aligning.maps.comparing import distances  # noqa: E402
+from cellvigil_indexes.aligning.maps.fused import Problem, cost, fused_plan, problem  # noqa: E402
+from cellvigil_indexes.aligning.sharing.graph import geodesic  # noqa: E402
 
 DIMENSIONS, THAT_MATTER, CLUMPS = 1280, 30, 5
 

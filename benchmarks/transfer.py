@@ -34,9 +34,9 @@ from cellvigil.errors import UsageError  # noqa: E402
 from cellvigil_indexes.aligning import voters  # noqa: E402
 from cellvigil_indexes.aligning.align import AlignSettings, align  # noqa: E402
 from cellvigil_indexes.aligning.choosing import halves  # noqa: E402
-from cellvigil_indexes.aligning.fitting import fitted  # noqa: E402
-from cellvigil_indexes.aligning.maps import MAPS  # noqa: E402
-from cellvigil_indexes.aligning.shared_scores import global_accuracy  # noqa: E402
+from cellvigil_indexes.aligning.maps.catalogue import MAPS  # noqa: E402
+from cellvigil_indexes.aligning.sharing.scores import global_accuracy  # noqa: E402
+from cellvigil_indexes.aligning.types.fitting import fitted  # noqa: E402
 from cellvigil_indexes.aligning.values import Alignment  # noqa: E402
 from cellvigil_indexes.bank import Bank, bank_of  # noqa: E402
 from cellvigil_indexes.cli import main as index_command  # noqa: E402

@@ -9,9 +9,9 @@ import numpy as np
 
 from cellvigil.bundle.index import ReferenceIndex
 from cellvigil.data import Embeddings
-from cellvigil_indexes.aligning.matching import MatchSettings, match
+from cellvigil_indexes.aligning.maps.zscore import zscore
+from cellvigil_indexes.aligning.sharing.matching import MatchSettings, match
 from cellvigil_indexes.aligning.values import ALIGNED, ORIGINAL, Alignment, Clusters, Shared, VoterPlan
-from cellvigil_indexes.aligning.zscore import zscore
 from cellvigil_indexes.bank import bank_of
 from cellvigil_indexes.cli import main
 from index_fixtures import STATES

@@ -55,6 +55,7 @@ class LabelledCells:
     classes: tuple[str, ...] = tuple("abcdef")
     calibration: None = None
     sha256: str = "0" * 64
+    voters: tuple[()] = ()
 
     def __post_init__(self):
         if self.novelty is None:
@@ -66,3 +67,7 @@ class LabelledCells:
     @property
     def class_counts(self):
         return np.bincount(self.labels, minlength=len(self.classes))
+
+    @property
+    def novelty_classes(self):
+        return self.labels

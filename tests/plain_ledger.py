@@ -245,6 +245,7 @@ class PlainLedger:
             probability=self._mean(book, current, "probability", "rated"),
             novel=self._mean(book, current, "novel", "tested"),
             typical=self._mean(book, current, "typical", "tested", missing="tested"),
+            agreement=self._mean(book, current, "agreement", "voted"),
         )
 
     def _mean(self, book: _Book, current: list[CommittedFrame], part: str, whole: str, missing: str = "") -> float:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from cellvigil import decide
 from cellvigil.errors import UsageError
-from cellvigil_indexes.aligning.clusters import ClusterSettings, find_clusters, reach, without_sparse
-from cellvigil_indexes.aligning.correlation import (
+from cellvigil_indexes.aligning.sharing.clusters import ClusterSettings, find_clusters, reach, without_sparse
+from cellvigil_indexes.aligning.sharing.correlation import (
     densities,
     hops_from,
     jaccard,
@@ -18,9 +18,9 @@ from cellvigil_indexes.aligning.correlation import (
     plain_densities,
     within,
 )
-from cellvigil_indexes.aligning.growing import Structure, belongs, grow, nearer_than_mean, next_central
-from cellvigil_indexes.aligning.louvain import louvain_clusters
-from cellvigil_indexes.aligning.propagating import propagated
+from cellvigil_indexes.aligning.sharing.growing import Structure, belongs, grow, nearer_than_mean, next_central
+from cellvigil_indexes.aligning.sharing.louvain import louvain_clusters
+from cellvigil_indexes.aligning.sharing.propagating import propagated
 
 # Figure 8's edges are not in the text. These are ours: found by search among the graphs whose degrees, two-hop
 # neighbourhoods, W vectors, means and decisions are all the ones that are printed, up to node 8 at the end.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cellvigil.errors import UsageError
-from cellvigil_indexes.aligning.graph import (
+from cellvigil_indexes.aligning.sharing.graph import (
     edge_weights,
     geodesic,
     neighbour_edges,

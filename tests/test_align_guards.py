@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cellvigil_indexes.aligning.align import AlignSettings, align
-from cellvigil_indexes.aligning.maps import MAPS
-from cellvigil_indexes.aligning.spanning import spans_groups
-from cellvigil_indexes.aligning.states import StatesSettings, align_states
+from cellvigil_indexes.aligning.maps.catalogue import MAPS
+from cellvigil_indexes.aligning.states.align import StatesSettings, align_states
+from cellvigil_indexes.aligning.states.spanning import spans_groups
 from cellvigil_indexes.bank import Bank
 from cellvigil_indexes.calling import ewc
 from states_cells import CALLING, CLASSES, GROUPS, Device, bank_of_cells, called_by, cells_of, seen_by

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellvigil.errors import UsageError
-from cellvigil_indexes.aligning.affine import affine_of, applied, composed
-from cellvigil_indexes.aligning.coral import coral
-from cellvigil_indexes.aligning.domains import cell_masses
-from cellvigil_indexes.aligning.maps import MAPS, TRANSPORTS
-from cellvigil_indexes.aligning.monge import monge
-from cellvigil_indexes.aligning.pooled import mapped_each, pooled
-from cellvigil_indexes.aligning.sphering import sphering
-from cellvigil_indexes.aligning.zscore import zscore
+from cellvigil_indexes.aligning.maps.affine import affine_of, applied, composed
+from cellvigil_indexes.aligning.maps.catalogue import MAPS, TRANSPORTS
+from cellvigil_indexes.aligning.maps.coral import coral
+from cellvigil_indexes.aligning.maps.domains import cell_masses
+from cellvigil_indexes.aligning.maps.monge import monge
+from cellvigil_indexes.aligning.maps.pooled import mapped_each, pooled
+from cellvigil_indexes.aligning.maps.sphering import sphering
+from cellvigil_indexes.aligning.maps.zscore import zscore
 
 SIMPLE = [name for name in MAPS if name not in TRANSPORTS]
 GAUSSIAN = {"coral": coral, "sphering": sphering, "monge": monge}

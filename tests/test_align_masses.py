@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from align_gaussians import domain
-from cellvigil_indexes.aligning.domains import cell_masses
-from cellvigil_indexes.aligning.frame import carried, framed, laid_onto, standardised
-from cellvigil_indexes.aligning.masses import class_shares
+from cellvigil_indexes.aligning.maps.domains import cell_masses
+from cellvigil_indexes.aligning.types.frame import carried, framed, laid_onto, standardised
+from cellvigil_indexes.aligning.types.masses import class_shares
 
 COUNTS = st.lists(st.integers(8, 120), min_size=2, max_size=4).map(tuple)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellvigil.errors import UsageError
-from cellvigil_indexes.aligning.matching import (
+from cellvigil_indexes.aligning.sharing.matching import (
     MEANS,
     PAIRS,
     MatchSettings,
@@ -19,9 +19,9 @@ from cellvigil_indexes.aligning.matching import (
     probability,
     similarity,
 )
-from cellvigil_indexes.aligning.refining import refine
-from cellvigil_indexes.aligning.shared_scores import cluster_accuracy, global_accuracy, score
-from cellvigil_indexes.aligning.shared_told import score_points
+from cellvigil_indexes.aligning.sharing.refining import refine
+from cellvigil_indexes.aligning.sharing.scores import cluster_accuracy, global_accuracy, score
+from cellvigil_indexes.aligning.sharing.told import score_points
 from cellvigil_indexes.aligning.values import Clusters, Matches
 from cellvigil_indexes.bank import Bank
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from cellvigil.errors import UsageError
-from cellvigil_indexes.aligning.common_axes import Common, common_axes, registered
-from cellvigil_indexes.aligning.mixture import mixture_of
-from cellvigil_indexes.aligning.shared_told import as_values
-from cellvigil_indexes.aligning.sharing import LOUVAIN, PAPER, SharingSettings, shared_classes
+from cellvigil_indexes.aligning.sharing.common_axes import Common, common_axes, registered
+from cellvigil_indexes.aligning.sharing.find import LOUVAIN, PAPER, SharingSettings, shared_classes
+from cellvigil_indexes.aligning.sharing.mixture import mixture_of
+from cellvigil_indexes.aligning.sharing.told import as_values
 from cellvigil_indexes.bank import Bank
 
 NAMES = ("one", "two", "three", "four", "five")

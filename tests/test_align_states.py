@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from cellvigil.errors import UsageError
-from cellvigil_indexes.aligning.affine import applied
-from cellvigil_indexes.aligning.boundary import drawn_in
-from cellvigil_indexes.aligning.shifting import best_kind, energy, shift, typical
-from cellvigil_indexes.aligning.spanning import check_spans, missing_groups, spans_groups
-from cellvigil_indexes.aligning.states import FEWEST, StatesSettings, align_states
+from cellvigil_indexes.aligning.maps.affine import applied
+from cellvigil_indexes.aligning.states.align import FEWEST, StatesSettings, align_states
+from cellvigil_indexes.aligning.states.boundary import drawn_in
+from cellvigil_indexes.aligning.states.shifting import best_kind, energy, shift, typical
+from cellvigil_indexes.aligning.states.spanning import check_spans, missing_groups, spans_groups
 from cellvigil_indexes.aligning.values import ORIGINAL
 from cellvigil_indexes.calling import ewc
 from states_cells import CALLING, CLASSES, GROUPS, Device, bank_of_cells, called_by, cells_of, seen_by

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellvigil.errors import UsageError
-from cellvigil_indexes.aligning.barycentre import images
-from cellvigil_indexes.aligning.comparing import distances
-from cellvigil_indexes.aligning.fused import Problem, cost, crossed, fused_plan, line_step, problem
-from cellvigil_indexes.aligning.graph import geodesic
-from cellvigil_indexes.aligning.maps import MAPS, PULL
-from cellvigil_indexes.aligning.relaxed import class_masses, relaxed_plan
-from cellvigil_indexes.aligning.subsets import dealt
-from cellvigil_indexes.aligning.transport import Transport, fgw
+from cellvigil_indexes.aligning.maps.barycentre import images
+from cellvigil_indexes.aligning.maps.catalogue import MAPS, PULL
+from cellvigil_indexes.aligning.maps.comparing import distances
+from cellvigil_indexes.aligning.maps.fused import Problem, cost, crossed, fused_plan, line_step, problem
+from cellvigil_indexes.aligning.maps.relaxed import class_masses, relaxed_plan
+from cellvigil_indexes.aligning.maps.subsets import dealt
+from cellvigil_indexes.aligning.maps.transport import Transport, fgw
+from cellvigil_indexes.aligning.sharing.graph import geodesic
 
 WEB = 8  # k of the graphs here
 

@@ -11,8 +11,8 @@ import pytest
 
 from aligned_fixtures import build_reference, flattened, write_device
 from cellvigil.decide.voting import EXPERT_BELOW
-from cellvigil_indexes.aligning.matching import MatchSettings
 from cellvigil_indexes.aligning.settings import METHODS
+from cellvigil_indexes.aligning.sharing.matching import MatchSettings
 from cellvigil_indexes.cli import main, parser
 from cellvigil_indexes.unlabelled import FEWEST, WITNESSES
 

@@ -88,6 +88,8 @@ CASES: dict[str, tuple[str, tuple[Any, Any], tuple[Any, Any]]] = {
     "slow": ("ScanSlow", ((), machine(replace(WATCHED, scan_s=31))), ((), machine(replace(WATCHED, scan_s=30)))),
     "plate map": ("PlateMapWrong", ((), machine(replace(WATCHED, plate_map_up=False))), ((), MACHINE)),
     "events": ("EventsWrong", ((), machine(replace(WATCHED, events_up=False))), ((), MACHINE)),
+    "no fit": ("AlignmentFailed", ((), machine(replace(WATCHED, fit_failed=True))), ((), MACHINE)),
+    "drifted": ("AlignmentDrift", ((), machine(replace(WATCHED, drifted=True))), ((), MACHINE)),
     "stalled": ("FramesStalled", ((), late(1.26)), ((), late(1.25))),
     "stalled for days": ("FramesStalled", ((), late(25)), ((), late(25.3))),
     "stalled, no interval": (

@@ -127,7 +127,7 @@ def unlisted(folder):
         (lambda folder: (folder / "manifest.json").write_text("{"), "cannot be read"),
         (unlisted, "does not list labels.npy"),
         (manifest(kind="encoder"), "not a index|not an index"),
-        (manifest(schema_version=3), "schema version 3 is not 2 or earlier.*update cellvigil"),
+        (manifest(schema_version=4), "schema version 4 is not 3 or earlier.*update cellvigil"),
         (manifest(k_min=...), "k_min"),
         (manifest(image_rule={"clahe": None}), "intensity"),
         (manifest(metric="cosine"), "metric"),

@@ -359,7 +359,8 @@ MORE = st.lists(
 
 
 def certainty(number: int) -> dict[str, float]:
-    return {"rated": number, "probability": number / 7, "tested": number, "novel": number // 2, "typical": number // 3}
+    sure = {"rated": number, "probability": number / 7, "tested": number, "novel": number // 2, "typical": number // 3}
+    return {**sure, "voted": number, "agreement": number / 9} if number % 2 else sure
 
 
 def full_history(steps: list[tuple[str, str, int, str, int, bool]]) -> list[dict[str, object]]:

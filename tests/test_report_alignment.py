@@ -12,8 +12,8 @@ import pytest
 
 from aligned_fixtures import hand_made
 from cellvigil_indexes.aligned import write_aligned
-from cellvigil_indexes.aligning.matching import probability
 from cellvigil_indexes.aligning.recorded import record_of
+from cellvigil_indexes.aligning.sharing.matching import probability
 from cellvigil_indexes.report.charts import chart
 from cellvigil_indexes.report.score_plots import score_plot
 from cellvigil_indexes.report.write import write_report

@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families as classic
 
 from cellvigil.events import Event
 from cellvigil.ledger import Design
-from cellvigil.metrics import Metrics, StoreMetrics, TallyMetrics
+from cellvigil.metrics import AlignmentMetrics, Metrics, StoreMetrics, TallyMetrics
 from cellvigil.metrics.exposition import NOTHING, gzipped, part, scrape
 from cellvigil.metrics.families import FAMILIES, WITH_INTERVAL
 from cellvigil.metrics.rendering import scrape_lines, scrape_text
@@ -63,7 +63,7 @@ def text() -> bytes:
 
 def registry() -> CollectorRegistry:
     every = CollectorRegistry()
-    for make in (Metrics, StoreMetrics, TallyMetrics):
+    for make in (Metrics, StoreMetrics, TallyMetrics, AlignmentMetrics):
         make(every)
     return every
 

@@ -334,6 +334,28 @@ def test_another_call_of_the_same_cells_becomes_the_current_one(tmp_path):
     again.close()
 
 
+def test_an_index_that_called_before_is_not_heard_again_but_its_calls_become_the_current_ones(tmp_path):
+    store = open_store(tmp_path)
+    one = record(n=6)
+    store.append(one)
+    frame, chunk = store.ledger.frame(key()), plate_folder(tmp_path) / f"A/1/0/cells/calls-{BUNDLE[:12]}/c.0.0.0"
+    before, written = store.ledger.calls(key(), 0), chunk.read_bytes()
+    store.append_calls(frame, calls_of(6, seed=5, bundle="12" * 32), CLASSES, GROUPS)
+    assert store.ledger.calls(key(), 0)[0] == "12" * 32
+    store.append_calls(frame, calls_of(6, seed=7), CLASSES, GROUPS)
+    sure = store.ledger.well_time(SERIES, "A1", 0)
+    store.close()
+    assert chunk.read_bytes() == written
+    again = open_store(tmp_path)
+    assert again.ledger.calls(key(), 0) == before
+    assert again.ledger.well_time(SERIES, "A1", 0) == sure
+    assert (sure.novel, sure.typical) == pytest.approx(tuple(
+        float(np.mean(part)) for part in (
+            one.calls.novelty_p[~one.cells.touches_edge] <= 0.1, one.calls.novelty_p[~one.cells.touches_edge] > 0.5)
+    ))  # fmt: skip
+    again.close()
+
+
 def test_embeddings_can_be_left_out(tmp_path):
     store = open_store(tmp_path, embeddings=False)
     store.append(record())
@@ -427,7 +449,7 @@ def test_a_plate_of_an_older_version_goes_on_with_its_columns(tmp_path, monkeypa
     field = plate_folder(tmp_path / "store") / "A/1/0"
     calls = read_table(field, f"cells/calls-{BUNDLE[:12]}", done.t, 6)
     assert not [name for name in calls if name.startswith("in_set:")]
-    np.testing.assert_array_equal(calls["neighbour_4"], calls_of(6, seed=3).neighbours[:, 4])
+    np.testing.assert_array_equal(calls["neighbour_4"], one.calls.neighbours[:, 4])  # that index is not heard twice
     array = zarr.open_array(field / f"cells/calls-{BUNDLE[:12]}", mode="r")
     assert array.shape[2] == len(calls)
     np.testing.assert_array_equal(array[done.t, :6, -1], calls["neighbour_4"])

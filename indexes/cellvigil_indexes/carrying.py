@@ -13,8 +13,8 @@ from cellvigil.data import I32, Embeddings
 from cellvigil.errors import UsageError
 from cellvigil_indexes.aligning.align import align
 from cellvigil_indexes.aligning.settings import AUTO, METHODS, AlignSettings
-from cellvigil_indexes.aligning.shifting import KINDS
-from cellvigil_indexes.aligning.states import StatesSettings, align_states
+from cellvigil_indexes.aligning.states.align import StatesSettings, align_states
+from cellvigil_indexes.aligning.states.shifting import KINDS
 from cellvigil_indexes.aligning.values import Alignment
 from cellvigil_indexes.bank import Bank, bank_of
 from cellvigil_indexes.settings import settings_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cellvigil_indexes.aligning.matching import MatchSettings
+from cellvigil_indexes.aligning.sharing.matching import MatchSettings
 from cellvigil_indexes.aligning.values import Alignment
 from cellvigil_indexes.columns import columns
 

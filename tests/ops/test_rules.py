@@ -12,7 +12,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from cellvigil import config
-from cellvigil.metrics import Metrics, StoreMetrics, TallyMetrics
+from cellvigil.metrics import AlignmentMetrics, Metrics, StoreMetrics, TallyMetrics
 from cellvigil.metrics.families import FAMILIES
 
 ROOT = Path(__file__).parents[2]
@@ -155,7 +155,7 @@ def test_every_limit_is_one_of_the_configurations_and_every_one_of_these_is_used
 
 def test_the_rules_ask_only_for_what_is_published():
     registry = CollectorRegistry()
-    for make in (Metrics, StoreMetrics, TallyMetrics):
+    for make in (Metrics, StoreMetrics, TallyMetrics, AlignmentMetrics):
         make(registry)
     published = {family.name for family in FAMILIES}
     for family in registry.collect():

@@ -16,9 +16,9 @@ from cellvigil.data import I16, I32, I64, Bools, Embeddings, frozen_array
 from cellvigil.errors import UsageError
 from cellvigil_indexes.aligning import voters as voting
 from cellvigil_indexes.aligning.choosing import FEWEST, Verdict, halves, judged
-from cellvigil_indexes.aligning.fitting import Fitted, fitted
 from cellvigil_indexes.aligning.settings import AUTO, METHODS, AlignSettings
-from cellvigil_indexes.aligning.sharing import SharingSettings, shared_classes
+from cellvigil_indexes.aligning.sharing.find import SharingSettings, shared_classes
+from cellvigil_indexes.aligning.types.fitting import Fitted, fitted
 from cellvigil_indexes.aligning.values import Alignment, Shared, VoterPlan
 from cellvigil_indexes.bank import Bank
 

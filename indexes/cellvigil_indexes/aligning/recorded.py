@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from cellvigil_indexes.aligning.matching import probability
+from cellvigil_indexes.aligning.sharing.matching import probability
 from cellvigil_indexes.aligning.values import Alignment, Clusters, Matches, Shared
 
 DIGITS = 4

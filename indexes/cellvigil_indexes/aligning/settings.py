@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cellvigil.errors import UsageError
-from cellvigil_indexes.aligning.maps import MAPS
+from cellvigil_indexes.aligning.maps.catalogue import MAPS
 
 AUTO = "auto"
 METHODS = (AUTO, *MAPS)

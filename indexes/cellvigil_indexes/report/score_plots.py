@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellvigil_indexes.aligning.matching import MatchSettings, probability
+from cellvigil_indexes.aligning.sharing.matching import MatchSettings, probability
 from cellvigil_indexes.report.carried import Sheet
 from cellvigil_indexes.report.charts import Draw, look
 

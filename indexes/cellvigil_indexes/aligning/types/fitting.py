@@ -16,14 +16,14 @@ import numpy as np
 
 from cellvigil.data import I16, Bools, Embeddings
 from cellvigil.neighbours import ExactSearch
-from cellvigil_indexes.aligning.coupling import Side, transported
-from cellvigil_indexes.aligning.coupling import joined as side_by_side
-from cellvigil_indexes.aligning.domains import cell_masses
-from cellvigil_indexes.aligning.drawing import drawn
-from cellvigil_indexes.aligning.frame import carried, framed, standardised
-from cellvigil_indexes.aligning.maps import MAPS
-from cellvigil_indexes.aligning.masses import class_shares
+from cellvigil_indexes.aligning.maps.catalogue import MAPS
+from cellvigil_indexes.aligning.maps.domains import cell_masses
 from cellvigil_indexes.aligning.settings import AUTO, AlignSettings
+from cellvigil_indexes.aligning.types.coupling import Side, transported
+from cellvigil_indexes.aligning.types.coupling import joined as side_by_side
+from cellvigil_indexes.aligning.types.drawing import drawn
+from cellvigil_indexes.aligning.types.frame import carried, framed, standardised
+from cellvigil_indexes.aligning.types.masses import class_shares
 from cellvigil_indexes.aligning.values import ALIGNED, F64, ORIGINAL, VoterPlan
 from cellvigil_indexes.aligning.voters import FRAME_WEIGHT, along_axes, asked, halved, plans, with_originals
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cellvigil.data import F32, I64
-from cellvigil_indexes.aligning.affine import affine_of
+from cellvigil_indexes.aligning.maps.affine import affine_of
 from cellvigil_indexes.aligning.values import F64, Affine
 
 COMPONENTS = 50

@@ -14,13 +14,13 @@ import numpy as np
 
 from cellvigil.data import F32, I16, I64, Bools, frozen_array
 from cellvigil.errors import UsageError
-from cellvigil_indexes.aligning.barycentre import images
-from cellvigil_indexes.aligning.comparing import BEFORE, distances
-from cellvigil_indexes.aligning.domains import cell_masses, check_domains
-from cellvigil_indexes.aligning.fused import ITERATIONS, Plan, fused_plan, problem
-from cellvigil_indexes.aligning.graph import NEIGHBOURS, geodesic
-from cellvigil_indexes.aligning.relaxed import relaxed_plan
-from cellvigil_indexes.aligning.subsets import dealt
+from cellvigil_indexes.aligning.maps.barycentre import images
+from cellvigil_indexes.aligning.maps.comparing import BEFORE, distances
+from cellvigil_indexes.aligning.maps.domains import cell_masses, check_domains
+from cellvigil_indexes.aligning.maps.fused import ITERATIONS, Plan, fused_plan, problem
+from cellvigil_indexes.aligning.maps.relaxed import relaxed_plan
+from cellvigil_indexes.aligning.maps.subsets import dealt
+from cellvigil_indexes.aligning.sharing.graph import NEIGHBOURS, geodesic
 from cellvigil_indexes.aligning.values import F64, Mapped
 
 

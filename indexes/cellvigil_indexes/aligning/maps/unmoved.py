@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from cellvigil.data import F32, I16, frozen_array
-from cellvigil_indexes.aligning.affine import affine_of
-from cellvigil_indexes.aligning.domains import check_domains
+from cellvigil_indexes.aligning.maps.affine import affine_of
+from cellvigil_indexes.aligning.maps.domains import check_domains
 from cellvigil_indexes.aligning.values import F64, Mapped
 
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cellvigil.data import F32, I32, I64
-from cellvigil_indexes.aligning.affine import affine_of, applied
-from cellvigil_indexes.aligning.maps import MAPS
+from cellvigil_indexes.aligning.maps.affine import affine_of, applied
+from cellvigil_indexes.aligning.maps.catalogue import MAPS
 from cellvigil_indexes.aligning.values import F64, Affine
 
 KINDS = ("none", "mean", "zscore", "coral", "monge")

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from cellvigil_indexes.aligning.coral import coral
-from cellvigil_indexes.aligning.monge import monge
-from cellvigil_indexes.aligning.sphering import sphering
-from cellvigil_indexes.aligning.transport import Transport, fgw
-from cellvigil_indexes.aligning.unmoved import unmoved
+from cellvigil_indexes.aligning.maps.coral import coral
+from cellvigil_indexes.aligning.maps.monge import monge
+from cellvigil_indexes.aligning.maps.sphering import sphering
+from cellvigil_indexes.aligning.maps.transport import Transport, fgw
+from cellvigil_indexes.aligning.maps.unmoved import unmoved
+from cellvigil_indexes.aligning.maps.zscore import zscore
 from cellvigil_indexes.aligning.values import Mapper
-from cellvigil_indexes.aligning.zscore import zscore
 
 PULL = 0.05
 """How strongly the relaxed transport holds to the class shares it is given."""

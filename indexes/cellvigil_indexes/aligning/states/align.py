@@ -19,10 +19,10 @@ import numpy as np
 
 from cellvigil.data import Embeddings, frozen_array
 from cellvigil.errors import UsageError
-from cellvigil_indexes.aligning.boundary import mistaken
-from cellvigil_indexes.aligning.shifting import KINDS
-from cellvigil_indexes.aligning.states_fit import Fitted, StatesSettings, Task, fit, of_rows
-from cellvigil_indexes.aligning.states_judging import asked_cells, split_half, told_votes, why_not
+from cellvigil_indexes.aligning.states.boundary import mistaken
+from cellvigil_indexes.aligning.states.fit import Fitted, StatesSettings, Task, fit, of_rows
+from cellvigil_indexes.aligning.states.judging import asked_cells, split_half, told_votes, why_not
+from cellvigil_indexes.aligning.states.shifting import KINDS
 from cellvigil_indexes.aligning.values import ALIGNED, ORIGINAL, Alignment, VoterPlan
 from cellvigil_indexes.bank import Bank
 

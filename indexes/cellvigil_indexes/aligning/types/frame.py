@@ -17,7 +17,7 @@ import numpy as np
 
 from cellvigil.data import F32, I16, Embeddings
 from cellvigil_indexes import discriminant
-from cellvigil_indexes.aligning.gaussians import powered
+from cellvigil_indexes.aligning.maps.gaussians import powered
 from cellvigil_indexes.aligning.values import F64
 
 SHRINKAGE = 0.9

@@ -13,10 +13,10 @@ from __future__ import annotations
 import numpy as np
 
 from cellvigil.data import F32, I16
-from cellvigil_indexes.aligning.affine import affine_of, applied, composed
-from cellvigil_indexes.aligning.coral import coral
-from cellvigil_indexes.aligning.domains import cell_masses, check_domains
-from cellvigil_indexes.aligning.gaussians import COMPONENTS, SHRINKAGE
+from cellvigil_indexes.aligning.maps.affine import affine_of, applied, composed
+from cellvigil_indexes.aligning.maps.coral import coral
+from cellvigil_indexes.aligning.maps.domains import cell_masses, check_domains
+from cellvigil_indexes.aligning.maps.gaussians import COMPONENTS, SHRINKAGE
 from cellvigil_indexes.aligning.values import F64, Affine, Mapped
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from cellvigil.data import F32, I64
-from cellvigil_indexes.aligning.clusters import ClusterSettings, check_size, kept_centres, labels_from
-from cellvigil_indexes.aligning.graph import WeightedGraph, weighted_graph
-from cellvigil_indexes.aligning.propagating import propagated
+from cellvigil_indexes.aligning.sharing.clusters import ClusterSettings, check_size, kept_centres, labels_from
+from cellvigil_indexes.aligning.sharing.graph import WeightedGraph, weighted_graph
+from cellvigil_indexes.aligning.sharing.propagating import propagated
 from cellvigil_indexes.aligning.values import Clusters
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cellvigil.data import I64, Embeddings
-from cellvigil_indexes.aligning.states_fit import ASKED, Fitted, StatesSettings, of_rows
+from cellvigil_indexes.aligning.states.fit import ASKED, Fitted, StatesSettings, of_rows
 from cellvigil_indexes.aligning.values import F64
 from cellvigil_indexes.bank import Bank
 from cellvigil_indexes.calling import ewc

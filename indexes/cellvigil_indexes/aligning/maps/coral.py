@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from cellvigil.data import F32, I16
-from cellvigil_indexes.aligning.affine import applied
-from cellvigil_indexes.aligning.domains import cell_masses, check_domains
-from cellvigil_indexes.aligning.gaussians import COMPONENTS, SHRINKAGE, Gaussians, carrying, gaussians, powered
+from cellvigil_indexes.aligning.maps.affine import applied
+from cellvigil_indexes.aligning.maps.domains import cell_masses, check_domains
+from cellvigil_indexes.aligning.maps.gaussians import COMPONENTS, SHRINKAGE, Gaussians, carrying, gaussians, powered
 from cellvigil_indexes.aligning.values import F64, Affine, Mapped
 
 

@@ -18,8 +18,8 @@ from itertools import combinations
 import numpy as np
 
 from cellvigil.data import I16, I64, Embeddings
-from cellvigil_indexes.aligning.domains import cell_masses
-from cellvigil_indexes.aligning.frame import Frame, framed, laid_onto, standardised
+from cellvigil_indexes.aligning.maps.domains import cell_masses
+from cellvigil_indexes.aligning.types.frame import Frame, framed, laid_onto, standardised
 from cellvigil_indexes.aligning.values import F64
 
 PASSES, TURNS = 6, 2  # frames, and rounds of shares in each

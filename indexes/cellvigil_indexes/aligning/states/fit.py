@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cellvigil.data import F32, I16, I64, Embeddings
-from cellvigil_indexes.aligning.affine import applied
-from cellvigil_indexes.aligning.boundary import Bounded, bounded
-from cellvigil_indexes.aligning.domains import check_side
-from cellvigil_indexes.aligning.shifting import Trial, best_kind, shift, typical
+from cellvigil_indexes.aligning.maps.affine import applied
+from cellvigil_indexes.aligning.maps.domains import check_side
+from cellvigil_indexes.aligning.states.boundary import Bounded, bounded
+from cellvigil_indexes.aligning.states.shifting import Trial, best_kind, shift, typical
 from cellvigil_indexes.aligning.values import F64
 from cellvigil_indexes.bank import Bank
 from cellvigil_indexes.calling import ewc

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from cellvigil.data import F32, I16
-from cellvigil_indexes.aligning.affine import affine_of, applied
-from cellvigil_indexes.aligning.domains import cell_masses, check_domains
+from cellvigil_indexes.aligning.maps.affine import affine_of, applied
+from cellvigil_indexes.aligning.maps.domains import cell_masses, check_domains
 from cellvigil_indexes.aligning.values import F64, Affine, Mapped
 
 _CONSTANT = 1e-4  # of the average spread: less is a dimension that does not vary

@@ -15,16 +15,16 @@ import numpy as np
 from cellvigil import decide
 from cellvigil.data import F32, I32, I64, Bools
 from cellvigil.errors import UsageError
-from cellvigil_indexes.aligning.correlation import (
+from cellvigil_indexes.aligning.sharing.correlation import (
     U64,
     hops_from,
     node_correlation,
     packed,
     weighted_degrees,
 )
-from cellvigil_indexes.aligning.graph import NEIGHBOURS, WeightedGraph, weighted_graph
-from cellvigil_indexes.aligning.growing import Structure, grow
-from cellvigil_indexes.aligning.propagating import UNLABELLED, propagated
+from cellvigil_indexes.aligning.sharing.graph import NEIGHBOURS, WeightedGraph, weighted_graph
+from cellvigil_indexes.aligning.sharing.growing import Structure, grow
+from cellvigil_indexes.aligning.sharing.propagating import UNLABELLED, propagated
 from cellvigil_indexes.aligning.values import Clusters
 
 

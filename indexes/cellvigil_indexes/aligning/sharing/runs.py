@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cellvigil.data import F32, I64, Embeddings
-from cellvigil_indexes.aligning.clusters import clusters_of
-from cellvigil_indexes.aligning.common_axes import Common, common_axes, means_of, registered
-from cellvigil_indexes.aligning.graph import weighted_graph
-from cellvigil_indexes.aligning.louvain import louvain_of
-from cellvigil_indexes.aligning.matching import loud, match, shared_encoders, similarity
-from cellvigil_indexes.aligning.sharing_settings import AXES, PAPER, SharingSettings
+from cellvigil_indexes.aligning.sharing.clusters import clusters_of
+from cellvigil_indexes.aligning.sharing.common_axes import Common, common_axes, means_of, registered
+from cellvigil_indexes.aligning.sharing.graph import weighted_graph
+from cellvigil_indexes.aligning.sharing.louvain import louvain_of
+from cellvigil_indexes.aligning.sharing.matching import loud, match, shared_encoders, similarity
+from cellvigil_indexes.aligning.sharing.settings import AXES, PAPER, SharingSettings
 from cellvigil_indexes.aligning.values import F64, Clusters, Matches
 from cellvigil_indexes.bank import Bank
 

@@ -26,15 +26,15 @@ from dataclasses import replace
 import numpy as np
 
 from cellvigil.data import F32, I32, Bools, Embeddings
-from cellvigil_indexes.aligning.clusters import check_size
-from cellvigil_indexes.aligning.common_axes import Common
-from cellvigil_indexes.aligning.matching import match, shared_encoders
-from cellvigil_indexes.aligning.mixture import Mixture, mixture_of
-from cellvigil_indexes.aligning.propagating import UNLABELLED, propagated
-from cellvigil_indexes.aligning.refining import refine
-from cellvigil_indexes.aligning.shared_told import Opinions, agreement, told_of
-from cellvigil_indexes.aligning.sharing_runs import Run, Sides, runs_of, sides_of
-from cellvigil_indexes.aligning.sharing_settings import AXES, LETTER, LOUVAIN, PAPER, SharingSettings
+from cellvigil_indexes.aligning.sharing.clusters import check_size
+from cellvigil_indexes.aligning.sharing.common_axes import Common
+from cellvigil_indexes.aligning.sharing.matching import match, shared_encoders
+from cellvigil_indexes.aligning.sharing.mixture import Mixture, mixture_of
+from cellvigil_indexes.aligning.sharing.propagating import UNLABELLED, propagated
+from cellvigil_indexes.aligning.sharing.refining import refine
+from cellvigil_indexes.aligning.sharing.runs import Run, Sides, runs_of, sides_of
+from cellvigil_indexes.aligning.sharing.settings import AXES, LETTER, LOUVAIN, PAPER, SharingSettings
+from cellvigil_indexes.aligning.sharing.told import Opinions, agreement, told_of
 from cellvigil_indexes.aligning.values import F64, Clusters, Matches, Shared
 from cellvigil_indexes.bank import Bank
 

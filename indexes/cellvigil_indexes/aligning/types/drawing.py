@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from cellvigil.data import F32, I16
-from cellvigil_indexes.aligning.frame import Standardised
+from cellvigil_indexes.aligning.types.frame import Standardised
 from cellvigil_indexes.aligning.values import F64
 
 SUREST = 0.5

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cellvigil.data import I32
-from cellvigil_indexes.aligning.common_axes import Common
+from cellvigil_indexes.aligning.sharing.common_axes import Common
 from cellvigil_indexes.aligning.values import F64
 
 _ROUNDS = 60

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from cellvigil.data import F32, I16, I64, Bools, Embeddings
-from cellvigil_indexes.aligning.barycentre import images
-from cellvigil_indexes.aligning.fused import fused_plan, problem
-from cellvigil_indexes.aligning.graph import geodesic
+from cellvigil_indexes.aligning.maps.barycentre import images
+from cellvigil_indexes.aligning.maps.fused import fused_plan, problem
+from cellvigil_indexes.aligning.maps.subsets import dealt
 from cellvigil_indexes.aligning.settings import AlignSettings
-from cellvigil_indexes.aligning.subsets import dealt
+from cellvigil_indexes.aligning.sharing.graph import geodesic
 from cellvigil_indexes.aligning.values import F64
 
 ITERATIONS = 10

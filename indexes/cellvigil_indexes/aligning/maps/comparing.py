@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from cellvigil.data import F32
-from cellvigil_indexes.aligning.affine import applied
-from cellvigil_indexes.aligning.coral import colouring
-from cellvigil_indexes.aligning.gaussians import COMPONENTS, SHRINKAGE, gaussians
+from cellvigil_indexes.aligning.maps.affine import applied
+from cellvigil_indexes.aligning.maps.coral import colouring
+from cellvigil_indexes.aligning.maps.gaussians import COMPONENTS, SHRINKAGE, gaussians
+from cellvigil_indexes.aligning.maps.zscore import standardising
 from cellvigil_indexes.aligning.values import F64
-from cellvigil_indexes.aligning.zscore import standardising
 
 Sides = tuple[F32, F32]
 

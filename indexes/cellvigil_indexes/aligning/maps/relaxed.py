@@ -18,7 +18,16 @@ import numpy as np
 
 from cellvigil.data import F32, I16, I64
 from cellvigil.errors import UsageError
-from cellvigil_indexes.aligning.fused import ITERATIONS, SETTLED, Plan, Problem, cost, crossed, crossed_product, emd
+from cellvigil_indexes.aligning.maps.fused import (
+    ITERATIONS,
+    SETTLED,
+    Plan,
+    Problem,
+    cost,
+    crossed,
+    crossed_product,
+    emd,
+)
 from cellvigil_indexes.aligning.values import F64
 
 _SMOOTHING = 0.1  # of the costs' spread: how far Sinkhorn blurs, which only shifts the class masses tried next

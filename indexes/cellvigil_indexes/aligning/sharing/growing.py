@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cellvigil.data import F32, I64, Bools
-from cellvigil_indexes.aligning.correlation import U64, hops_from
+from cellvigil_indexes.aligning.sharing.correlation import U64, hops_from
 from cellvigil_indexes.aligning.values import F64
 
 FIRST_HOPS, LAST_HOPS = 2, 7  # how far the next central node is sought (steps 3 and 4)

@@ -14,8 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cellvigil.errors import UsageError
-from cellvigil_indexes.aligning.clusters import ClusterSettings
-from cellvigil_indexes.aligning.matching import MatchSettings
+from cellvigil_indexes.aligning.sharing.clusters import ClusterSettings
+from cellvigil_indexes.aligning.sharing.matching import MatchSettings
 
 PAPER, LOUVAIN = "paper", "louvain"
 AXES, LETTER = "axes", "letter"

@@ -1,0 +1,1 @@
+"""References carried to a target: affine maps, and transport. Each map a file; `catalogue` names them all."""
