@@ -120,6 +120,28 @@ unless on (instance, job, source) source:cellvigil_out:plates""",
         wait="<5m>",
     ),
     Alert(
+        "CellvigilAlignmentFailed",
+        "warning",
+        'cellvigil_alignment_info{status="failed"} == 1',
+        summary=f"The index of {{{{ $labels.source }}}} could not be aligned {_HERE}",
+        description="Its cells are called unaligned. The log, and `cellvigil align`, say why the fit failed.",
+        wait="<5m>",
+        keep=_KEEP,
+    ),
+    Alert(
+        "CellvigilAlignmentDrift",
+        "warning",
+        """
+cellvigil_alignment_drift_ratio
+> on (instance, job, source) cellvigil_alignment_drift_limit_ratio""",
+        summary=f"Control wells of {{{{ $labels.source }}}} have drifted from the alignment {_HERE}",
+        description='They are {{ $value | printf "%.1f" }} times as far from where they were at the fit (limit '
+        + asked("cellvigil_alignment_drift_limit_ratio{@source}", "value")
+        + "). A refit is asked for; it is never made by itself.",
+        wait="<30m>",
+        keep=_KEEP,
+    ),
+    Alert(
         "CellvigilScanSlow",
         "warning",
         "cellvigil_scan_duration_seconds > 30",

@@ -20,7 +20,7 @@ SHEETS: dict[str, Any] = {"source": {"plate_map": "plate.csv", "events": "events
 
 
 def build_recorded(out: Path, encoder: Path) -> Path:
-    """A lab's folder: an index called `states`, and two dozen frames that it has called as it is."""
+    """A lab's folder: an index called `states`, and frames that it has called as it is."""
     reference = write_reference(out / "indexes" / "reference", small_assay(shape=(300, 340)), 40)
     _keep_only(reference.annotations, ("live", "debris"))
     code = index_command(

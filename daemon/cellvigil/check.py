@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from cellvigil import access, config, page, watch
+from cellvigil.check_alignment import alignment_findings
 from cellvigil.check_assay import assay_findings
 from cellvigil.check_store import store_findings
 from cellvigil.data import FileStat
@@ -54,6 +55,9 @@ def check(settings: config.Config, *, force: bool = False) -> list[Finding]:
     try:
         bundles = open_bundles(settings, rehash=True)
         findings += _bundles(settings, bundles)
+        for source in settings.sources:
+            aligned = alignment_findings(source, settings, bundles.indexes[source.name])
+            findings += (Finding(level, source.name, text) for level, text in aligned)
         kitchen = open_kitchen(settings, bundles)
         findings.append(_device(kitchen, settings))
         findings.append(_capacity(settings, kitchen, force=force))

@@ -47,6 +47,9 @@ def assay_findings(source: config.Source, settings: config.Config) -> Findings:
         events = []
     if events:
         yield OK, f"{_several(len(events), 'event')} known"
+    by_controls = source.align.mode == "states" and source.align.wells == "controls"
+    if by_controls and not any(row.plan.role == CONTROL for row in rows or ()):
+        yield WARN, "align.wells is controls, and no plate_map tells of a control well: no fit will ever be taken"
     if source.plate_map is None:
         yield OK, "no plate_map: shares are counted, but there are no arms and no response (docs/response.md)"
     for place in dict.fromkeys((row.experiment, row.plate) for row in rows or ()):

@@ -266,6 +266,13 @@ class Config(_Section):
             raise ValueError("two sources share one name; every source needs its own")
         return self
 
+    @model_validator(mode="after")
+    def _embeddings_are_kept(self) -> Config:
+        aligned = [source.name for source in self.sources if source.align.mode != "off"]
+        if aligned and not self.store.embeddings:
+            raise ValueError(f"source {aligned[0]} is aligned by stored embeddings: store.embeddings must be true")
+        return self
+
     @property
     def sha256(self) -> str:
         """Digest of every value, for provenance: equal exactly when two configurations mean the same."""

@@ -154,9 +154,10 @@ class Calls:
     entropy: F32  # (n,) f32 in [0, 1]: H / log k at the k that was used; a stopping rule, not a confidence
     k: I32  # (n,) i32 neighbours used
     novelty_p: F32  # (n,) f32 in (0, 1]: conformal p-value of belonging to the best class; NaN if the index has none
-    agreement: F32  # (n,) f32 in [0, 1]: share of the index's members that voted for the best class; 1 with one member
+    agreement: F32  # (n,) f32 in [0, 1]: weight of the index's members whose own best class it is; 1 with one member
     neighbours: I32  # (n, 5) i32 reference cell ids, nearest first; -1 where the index has fewer
     bundle_sha256: str  # the index that called
+    voters: int = 1  # how many members the index has
 
     def __post_init__(self) -> None:
         names = ("best_ids", "unknown", "probabilities", "conformal_set", "vote_share", "entropy", "k")
@@ -227,6 +228,7 @@ class Record:
     revision: int = 0  # 0 = first; a rewritten file makes the next revision of the same key
     confusion: CallConfusion | None = None  # of the index, for the way it called here; None: not known
     confusion_overridden: bool = False  # not known because the configuration overrides the index's settings
+    aligned_from: str = ""  # sha256 of the index that the one that called is an aligned version of; "" = of none
     signals: Mapping[str, Histogram] = field(default_factory=dict)  # of each channel that is not segmented
 
 

@@ -17,6 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from cellvigil.data import NEIGHBOURS_KEPT, UNKNOWN, UNKNOWN_REASONS, Array, FrameKey
+from cellvigil.decide import for_expert
 from cellvigil.errors import StoreError, UsageError
 from cellvigil.journal import Line
 from cellvigil.ledger import CalledBy, CommittedFrame, Ledger, committed_frame
@@ -41,6 +42,7 @@ _FRAME_FIELDS = (
     ("current", pa.bool_()),  # the highest revision of its frame
     ("outcome", pa.string()),  # "counted" or "excluded"
     ("bundle", pa.string()),  # sha256 of the index that called
+    ("aligned", pa.bool_()),  # whether that is an aligned version of the source's index
     ("arm", pa.string()),  # from here on what the last recorded plate map says; null for a well that is not in it
     ("role", pa.string()),
     ("compound", pa.string()),
@@ -69,10 +71,11 @@ def rows(store: Path, left_out: LeftOut = lambda _frame, _why: None) -> Iterator
     """Every cell of every committed frame, one `pyarrow.RecordBatch` a frame, all of one schema.
 
     `counted` says whether the cell stands in the gauges: its frame is current and not excluded, and its mask does not
-    touch the border. Columns of classes that the calling index does not have are null, and so are probabilities of
-    an index that was never calibrated and sets (`in_set_<class>`) that an older version did not keep. A frame without
-    cells gives no batch: see `frame_rows`. One whose rows retention deleted, or that `cellvigil repair` found damaged,
-    gives none either, and `left_out` is told. Raises StoreError.
+    touch the border. `for_expert`: an expert should look at it, as it is unknown, or the voters of the index that
+    called it disagree (`decide.for_expert`). Columns of classes that the calling index does not have are null, and so
+    are probabilities of an index that was never calibrated and sets (`in_set_<class>`) that an older version did not
+    keep. A frame without cells gives no batch: see `frame_rows`. One whose rows retention deleted, or that `cellvigil
+    repair` found damaged, gives none either, and `left_out` is told. Raises StoreError.
     """
     classes = _classes(store)
     for folder in plate_folders(store):
@@ -174,7 +177,7 @@ def _classes(store: Path) -> list[str]:
 def _cell_schema(classes: list[str]) -> Any:
     features = [(name, pa.bool_() if name == "touches_edge" else pa.float32()) for name in FEATURES]
     calls = [("counted", pa.bool_()), ("state", pa.string()), ("best", pa.string()), ("unknown", pa.bool_())]
-    calls.append(("unknown_reason", pa.string()))
+    calls += [("unknown_reason", pa.string()), ("for_expert", pa.bool_())]
     numbers = [(name, pa.float32()) for name in ("probability", "vote_share", "entropy", "novelty_p", "agreement")]
     shares = [(f"vote_share_{name}", pa.float32()) for name in classes]
     probabilities = [(f"probability_{name}", pa.float32()) for name in classes]
@@ -195,6 +198,7 @@ def _frame_schema(classes: list[str]) -> Any:
 def _common(ledger: Ledger, frame: CommittedFrame) -> dict[str, Any]:
     key = frame.key
     bundle, _ = ledger.calls(key, frame.revision) or ("", {})
+    called = ledger.bundle(key.series, bundle)
     return {
         "source": readable(key.source),
         "experiment": readable(key.experiment),
@@ -207,6 +211,7 @@ def _common(ledger: Ledger, frame: CommittedFrame) -> dict[str, Any]:
         "current": ledger.revision(key) == frame.revision,
         "outcome": frame.outcome,
         "bundle": bundle,
+        "aligned": called is not None and bool(called.aligned_from),
         **_treatment(ledger, key),
     }
 
@@ -263,6 +268,7 @@ def _call_values(calls: Mapping[str, Array], called: CalledBy, classes: list[str
         "best": best,
         "unknown": unknown,
         "unknown_reason": reasons,
+        "for_expert": for_expert(calls["agreement"], unknown),
         "probability": probabilities[here, ids],
         "vote_share": shares[here, ids],
         "k": calls["k"].astype(np.int32),

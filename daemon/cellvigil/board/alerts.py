@@ -91,6 +91,11 @@ def _of_source(
         yield Alert("CellvigilPlateMapWrong", WARNING, source.name, text)
     if not source.events_up:
         yield Alert("CellvigilEventsWrong", WARNING, source.name, "the events cannot be used; those from before stand")
+    if source.fit_failed:
+        yield Alert("CellvigilAlignmentFailed", WARNING, source.name, "its index could not be aligned")
+    if source.drifted:
+        text = "control wells have drifted since the alignment was fitted; a refit is asked for"
+        yield Alert("CellvigilAlignmentDrift", WARNING, source.name, text)
     if source.interval_s is None or source.last_frame is None or _is_out(source, plates, now):
         return
     expected = timedelta(seconds=limits.stalled_intervals * source.interval_s)

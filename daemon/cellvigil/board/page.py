@@ -128,7 +128,7 @@ def _newest(plate: PlateFigures, now: datetime) -> str:
 
 
 def _sources(sources: Sequence[Watched], now: datetime) -> Html:
-    head = ("source", "folder", "last frame", "expected every", "waiting", "refused")
+    head = ("source", "folder", "last frame", "expected every", "waiting", "alignment", "refused")
     rows = [
         tag(
             "tr",
@@ -137,6 +137,7 @@ def _sources(sources: Sequence[Watched], now: datetime) -> Html:
             tag("td", f"{age_text(now - source.last_frame)} ago" if source.last_frame else "never"),
             tag("td", age_text(timedelta(seconds=source.interval_s)) if source.interval_s else DASH),
             tag("td", f"{source.backlog} frames, {source.waiting} files"),
+            tag("td", source.alignment or "off"),
             tag("td", str(source.refused)),
         )
         for source in sources

@@ -34,6 +34,9 @@ class Watched:
     scan_s: float = 0.0  # duration of the last look at its folder
     plate_map_up: bool = True  # its plate map can be used as it is
     events_up: bool = True  # its events can
+    alignment: str = ""  # how its index is aligned, in words; "" = it is not, nor shall be
+    fit_failed: bool = False  # no fit could be taken: calls go on unaligned
+    drifted: bool = False  # its control wells have come too far from where they were at the fit
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Heavy modules are imported by the command that needs them, so that `--help` and 
 
 from __future__ import annotations
 
+from cellvigil.commands.aligning import add_align
 from cellvigil.commands.calling import add_classify
 from cellvigil.commands.events import add_event_command
 from cellvigil.commands.installing import add_install
@@ -18,6 +19,6 @@ from cellvigil.commands.trying import add_demo, add_rehearse
 
 def add_all(commands: Commands) -> None:
     """Add every command of the daemon."""
-    serving = (add_run, add_once, add_check, add_quarantine, add_event_command, add_repair)
+    serving = (add_run, add_once, add_check, add_align, add_quarantine, add_event_command, add_repair)
     for add in (*serving, add_rehearse, add_demo, add_table, add_classify, add_install):
         add(commands)

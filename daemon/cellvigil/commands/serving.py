@@ -35,6 +35,8 @@ def add_once(commands: Commands) -> None:
     """The `once` command."""
     parser = command(commands, "once", "process what is there, then end", "cellvigil once --config config.yaml --json")
     config_option(parser)
+    what = "then call every stored cell again by its source's index as it is now (aligned where it is); keeps old calls"
+    parser.add_argument("--recall", action="store_true", help=what)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=_once)
 
@@ -42,7 +44,7 @@ def add_once(commands: Commands) -> None:
 def _once(args: argparse.Namespace) -> int:
     from cellvigil.service.serve import once  # noqa: PLC0415
 
-    done = once(config.load(args.config))
+    done = once(config.load(args.config), recall=args.recall)
     if args.json:
         print_json(done)
     else:

@@ -237,6 +237,8 @@ class Entries:
             int(sure.get("tested", 0)),
             int(sure.get("novel", 0)),
             int(sure.get("typical", sure.get("tested", 0))),  # not told: nothing speaks against them
+            int(sure.get("voted", 0)),
+            float(sure.get("agreement", 0.0)),
         )
 
     def _lost(self, line: Line) -> None:

@@ -84,6 +84,8 @@ class Row(NamedTuple):
     tested: int = 0  # cells that count, with a novelty p-value
     novel: int = 0  # those of them with at most 0.1
     typical: int = 0  # those of them with above 0.5
+    voted: int = 0  # cells that count, called by several voters
+    agreement: float = 0.0  # sum of theirs, single precision
     series: int = 0
     well: int = 0
     timepoint: int = 0
@@ -96,7 +98,7 @@ CALLS = slice(Row._fields.index("seq"), Row._fields.index("series"))
 BLANK = Row(0, 0, NONE)
 """A row of which nothing is known but its place."""
 
-_ROW = struct.Struct("<iiiiiqqiiidiiiiqiiiifiiiiii?")
+_ROW = struct.Struct("<iiiiiqqiiidiiiiqiiiifiiiifiii?")
 _IDENTITY = struct.Struct("<iiii")  # the first four of a row
 
 

@@ -74,6 +74,7 @@ class CalledBy:
     # independent cells (each row divided by its design effect). None: not measured, or not for the way it called here.
     confusion: tuple[tuple[float, ...], ...] | None = None
     overridden: bool = False  # the index has a confusion, but cells of this plate were called under other settings
+    aligned_from: str = ""  # sha256 of the index that it was aligned from; "" = it is no aligned version
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ class WellTime:
     probability: float  # mean calibrated probability of the called class, over the counted cells; NaN: not calibrated
     novel: float  # share of the counted cells with a novelty p-value of at most 0.1; NaN: the index has none
     typical: float  # with one above 0.5; NaN: the index has none
+    agreement: float = math.nan  # mean agreement of the index's voters on them; NaN: it has a single one
 
     @property
     def complete(self) -> bool:
@@ -143,7 +145,15 @@ def called_by(line: Mapping[str, Any]) -> CalledBy:
         pairs = zip(told["counts"], told["effects"], strict=True)
         rows = tuple(tuple(cells / effect for cells in row) for row, effect in pairs)
     overridden = bool(line.get("confusion_overridden", False))
-    return CalledBy(line["sha256"], tuple(line["classes"]), dict(line["groups"]), line["table"], rows, overridden)
+    return CalledBy(
+        line["sha256"],
+        tuple(line["classes"]),
+        dict(line["groups"]),
+        line["table"],
+        rows,
+        overridden,
+        str(line.get("aligned_from", "")),
+    )
 
 
 def joined(known: CalledBy, more: CalledBy) -> CalledBy:

@@ -49,6 +49,7 @@ def well_time(entries: Entries, series: Series, well: str, timepoint: int, expec
         probability=_ratio(sum(row.probability for row in counted), sum(row.rated for row in counted)),
         novel=_ratio(sum(row.novel for row in counted), sum(row.tested for row in counted)),
         typical=_ratio(sum(row.typical for row in counted), sum(row.tested for row in counted)),
+        agreement=_ratio(sum(row.agreement for row in counted), sum(row.voted for row in counted)),
     )
 
 

@@ -54,6 +54,7 @@ FOCUS_RATIO = _well("focus_ratio", "Sharpness against the plate's first frames."
 DEBRIS_RATIO = _well("debris_ratio", "Share of cells called artefact, in the fields left out too.")
 CERTAINTY_RATIO = _well("certainty_ratio", "Mean calibrated probability of the called states.")
 NOVEL_RATIO = _well("novel_ratio", "Share of cells with a novelty p-value of at most 0.1 (expected: 0.1).")
+AGREEMENT_RATIO = _well("agreement_ratio", "Mean agreement of the voters on a cell's state (of an aligned index).")
 WELL_INFO = _well("well_info", "What the plate map says of a well.", "arm", "role", "compound", "dose", "cell_line")
 TREATED = _well("treated_timestamp_seconds", "When the well was treated.")
 LIVE_INDEX = _well("live_index_ratio", "Live cells against those at treatment.")
@@ -89,8 +90,9 @@ FAMILIES: tuple[Family, ...] = tuple(
     each
     for family in (
         *(CELLS, STATE_SHARE, ACQUIRED, FIELDS_MISSING, FIELDS_EXCLUDED, UNKNOWN_RATIO, FOCUS_RATIO, DEBRIS_RATIO),
-        *(CERTAINTY_RATIO, NOVEL_RATIO, WELL_INFO, TREATED, LIVE_INDEX, RESPONSE, ONSET, PAUSED, GROWTH_RATE),
+        *(CERTAINTY_RATIO, NOVEL_RATIO, AGREEMENT_RATIO, WELL_INFO, TREATED, LIVE_INDEX, RESPONSE, ONSET, PAUSED),
         *(
+            GROWTH_RATE,
             DEAD_TIMEPOINTS,
             FLUORESCENCE_AREA,
             FLUORESCENCE_INTENSITY,

@@ -21,6 +21,7 @@ from cellvigil.neighbours import open_search
 from cellvigil.pipeline import Recipe
 from cellvigil.service.lasting import DEGRADED, HALVED, REBUILT, Lasting
 from cellvigil.service.pause import Wait
+from cellvigil.service.recipes import Recipes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +36,7 @@ class Bundles:
 class Kitchen:
     """What is loaded and ready to work."""
 
-    recipes: Mapping[str, Recipe]  # by source
+    recipes: Recipes  # by source; an alignment swaps them
     encoders: Mapping[str, Lasting]  # by name
 
     @property
@@ -100,6 +101,9 @@ def _doubts(source: config.Source, wanted: config.Classify, index: ReferenceInde
             "was built from ready-made single-cell images, not from frames: "
             "live cells pass through other steps, so its calls are not to be trusted; build one with --coco"
         )
+    if index.voters:
+        yield from _aligned_doubts(source, wanted, index)
+        return
     if wanted.min_probability is not None and (calibration is None or calibration.confidence is None):
         yield "has no calibrated probability: classify.min_probability has no effect; build it with more cells"
     elif (
@@ -119,6 +123,18 @@ def _doubts(source: config.Source, wanted: config.Classify, index: ReferenceInde
         yield "is overridden by classify: shares are not corrected, as how its calls go wrong was measured without that"
     if source.same_device_as_index and (calibration is None or calibration.novel_below is None):
         yield "is not calibrated for novelty: same_device_as_index has no effect; build it again"
+
+
+def _aligned_doubts(source: config.Source, wanted: config.Classify, index: ReferenceIndex) -> Iterator[str]:
+    """An index that was carried to another device: nothing was calibrated there but, perhaps, novelty."""
+    told = index.alignment or {}
+    yield "was aligned to another device, without labels: calls have no probability, and shares are not corrected"
+    if wanted.min_probability is not None:
+        yield "has no calibrated probability: classify.min_probability has no effect; see the voters' agreement instead"
+    if not told.get("accepted", True):
+        yield "was not accepted as a fit and was written all the same: its calls are not to be trusted"
+    if source.same_device_as_index and (index.calibration is None or index.calibration.novel_below is None):
+        yield "has too few witnesses of its target: same_device_as_index has no effect; align it with more cells"
 
 
 def _settings(wanted: config.Classify, index: ReferenceIndex) -> decide.Settings:
@@ -154,9 +170,9 @@ def open_kitchen(
         )
     encoders = {name: _lasting(bundle, wanted, told, wait) for name, bundle in bundles.encoders.items()}
     recipes = {
-        source.name: _recipe(source, settings, bundles.indexes[source.name], encoders) for source in settings.sources
+        source.name: recipe_of(source, settings, bundles.indexes[source.name], encoders) for source in settings.sources
     }
-    return Kitchen(recipes, encoders)
+    return Kitchen(Recipes(recipes), encoders)
 
 
 def open_told_kitchen(settings: config.Config, bundles: Bundles, metrics: Metrics, *, wait: Wait) -> Kitchen:
@@ -211,9 +227,10 @@ def _index_folder(source: config.Source, settings: config.Config) -> Path:
     return folder
 
 
-def _recipe(
+def recipe_of(
     source: config.Source, settings: config.Config, index: ReferenceIndex, encoders: Mapping[str, Lasting]
 ) -> Recipe:
+    """What turns frames of `source` into calls by `index`; its encoders must be among `encoders`."""
     used = tuple(encoders[needed.name] for needed in index.encoders)
     return Recipe(
         channel=source.channels.segment,

@@ -20,7 +20,8 @@ from cellvigil import config
 from cellvigil.errors import StoreFull
 from cellvigil.metrics import Metrics
 from cellvigil.quarantine import Quarantine
-from cellvigil.service import crashes, keeper
+from cellvigil.service import aligner, crashes, keeper, recalling
+from cellvigil.service.aligner import Aligner, aligning
 from cellvigil.service.designing import Designs
 from cellvigil.service.desk import Desk
 from cellvigil.service.door import open_door
@@ -58,6 +59,7 @@ class _House:
     metrics: Metrics
     feeds: tuple[Feed, ...]
     keeper: Keeper
+    aligner: Aligner
     pause: Pause
     pulse: Pulse
     working: crashes.Working
@@ -76,6 +78,7 @@ def run(settings: config.Config) -> list[str]:
         with (
             _house(settings, stopping, supervisor, patient=True) as house,
             _tally(house) as tally,
+            _aligning(house),
             _door(house, tally),
         ):
             stopping.starts = False
@@ -86,10 +89,11 @@ def run(settings: config.Config) -> list[str]:
     return []
 
 
-def once(settings: config.Config) -> dict[str, int]:
+def once(settings: config.Config, *, recall: bool = False) -> dict[str, int]:
     """Process what is in the folders, until nothing more is to be done; returns how many frames came to which end.
 
-    Raises as `run` does, but opens no port.
+    `recall`: then call every stored frame again by the index that is in force for its source, the aligned one where
+    there is one, unless that has called it already; the old calls stay. Raises as `run` does, but opens no port.
     """
     with (
         signals() as stopping,
@@ -102,8 +106,17 @@ def once(settings: config.Config) -> dict[str, int]:
         designs = Designs(settings, house.store, house.metrics)
         designs.follow(datetime.now(UTC))
         drift_of(settings, house.store).look(designs.events, datetime.now(UTC))
-        return _summary(house)
+        with contextlib.closing(house.aligner):
+            house.aligner.settle(lambda: not stopping.stop.is_set())
+        recalled = _recall_all(house) if recall else {}
+        return {**_summary(house), **recalled}
     return dict.fromkeys(_OUTCOMES, 0)
+
+
+def _recall_all(house: _House) -> dict[str, int]:
+    """Call what is stored again; returns how many frames came to which end. Raises StoreError (StoreFull)."""
+    recipes, stop = house.kitchen.recipes, house.stopping.stop
+    return recalling.recall_all(house.store, recipes, lambda: not stop.is_set())
 
 
 def _summary(house: _House) -> dict[str, int]:
@@ -135,6 +148,7 @@ def _house(settings: config.Config, stopping: Stopping, supervisor: Supervisor, 
         check_folders(settings.sources, store.ledger, patient=patient)
         quarantine = _open_quarantine(settings)
         metrics.store_free.set_function(lambda: _free_bytes(settings))
+        aligned_by = Aligner(settings, store, kitchen, metrics)
         feeds = tuple(_feed(source, settings, store, quarantine, metrics) for source in settings.sources)
         pause = Pause(metrics.paused)
 
@@ -156,6 +170,7 @@ def _house(settings: config.Config, stopping: Stopping, supervisor: Supervisor, 
                 metrics,
                 feeds,
                 kept_by,
+                aligned_by,
                 pause,
                 pulse,
                 working,
@@ -205,7 +220,7 @@ def _feed(
 
 def _close(store: Store, left: list[str]) -> None:
     """Show what is committed, and give the store up, unless a thread that hangs may still hold it."""
-    if "finish" in left or keeper.NAME in left:
+    if {"finish", keeper.NAME, aligner.NAME} & set(left):
         LOGGER.error("the store is left as it is: its thread hangs", extra={"what": "the next start shows the rest"})
         return
     try:
@@ -243,6 +258,10 @@ def _tally(house: _House) -> contextlib.AbstractContextManager[Tally]:
     return tallied(house.store, house.settings, house.metrics, stopping=house.stopping.stop, left=house.left)
 
 
+def _aligning(house: _House) -> contextlib.AbstractContextManager[Aligner]:
+    return aligning(house.aligner, stopping=house.stopping.stop, left=house.left)
+
+
 def _door(house: _House, tally: Tally) -> contextlib.AbstractContextManager[None]:
     parts = Parts(
         settings=house.settings,
@@ -254,6 +273,7 @@ def _door(house: _House, tally: Tally) -> contextlib.AbstractContextManager[None
         pause=house.pause,
         tally=tally,
         keeper=house.keeper,
+        aligner=house.aligner,
     )
     return open_door(parts)
 

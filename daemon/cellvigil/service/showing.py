@@ -20,6 +20,7 @@ from cellvigil.board.plate import plate_body
 from cellvigil.board.values import Machine, Watched
 from cellvigil.markup import Html
 from cellvigil.metrics import Metrics
+from cellvigil.service.aligner import Aligner
 from cellvigil.service.feed import Feed
 from cellvigil.service.keeper import Keeper
 from cellvigil.service.lastframe import LastFrames, held
@@ -46,6 +47,7 @@ class Parts:
     pause: Pause
     tally: Tally
     keeper: Keeper
+    aligner: Aligner
 
 
 class Showing:
@@ -131,4 +133,7 @@ class Showing:
             scan_s=gauges.get(("cellvigil_scan_duration_seconds", name), 0.0),
             plate_map_up=gauges.get(("cellvigil_plate_map_up", name), 1.0) > 0,
             events_up=gauges.get(("cellvigil_events_up", name), 1.0) > 0,
+            alignment=self._parts.aligner.text(name),
+            fit_failed=self._parts.aligner.has_failed(name),
+            drifted=self._parts.aligner.has_drifted(name),
         )

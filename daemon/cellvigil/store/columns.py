@@ -5,6 +5,7 @@ The names stand in each array's attributes, so a reader asks the array and not t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,6 +61,29 @@ def call_rows(calls: Calls) -> F32:
     return np.hstack(blocks).astype(np.float32)
 
 
+def calls_from(rows: F32, classes: Sequence[str], bundle_sha256: str) -> Calls:
+    """What `call_rows` made rows of, (n, columns) f32; of tables of older versions, every class is in every set."""
+    count, fixed = len(classes), len(_FIXED)
+    best, reasons, k, entropy, novelty_p, agreement = rows[:, :fixed].T
+    starts = [fixed, fixed + count, fixed + 2 * count, fixed + 2 * count + NEIGHBOURS_KEPT]
+    shares, probabilities, neighbours = (rows[:, start:end] for start, end in itertools.pairwise(starts))
+    sets = rows[:, starts[-1] : starts[-1] + count]
+    return Calls(
+        best_ids=best.astype(np.int16),
+        unknown=reasons > 0,
+        unknown_reason=tuple(UNKNOWN_REASONS[int(reason)] for reason in reasons),
+        probabilities=probabilities,
+        conformal_set=sets > 0 if sets.shape[1] == count else np.ones((len(rows), count), dtype=np.bool_),
+        vote_share=shares,
+        entropy=entropy,
+        k=k.astype(np.int32),
+        novelty_p=novelty_p,
+        agreement=agreement,
+        neighbours=neighbours.astype(np.int32),
+        bundle_sha256=bundle_sha256,
+    )
+
+
 def state_counts(calls: Calls, counted: Bools, classes: Sequence[str]) -> dict[str, int]:
     """Cells a state among those with `counted` (n,): every class (0 included) and `unknown`."""
     known = counted & ~calls.unknown
@@ -73,16 +97,20 @@ def certainty(calls: Calls, counted: Bools) -> dict[str, float]:
     """How sure the calls of the cells with `counted` (n,) are, as sums that well and plate can add up.
 
     "rated" cells have a calibrated probability of their best class, "probability" is the sum of those; "tested" cells
-    have a novelty p-value, "novel" of them one of at most `NOVEL_AT`, "typical" one above `TYPICAL_ABOVE`.
+    have a novelty p-value, "novel" of them one of at most `NOVEL_AT`, "typical" one above `TYPICAL_ABOVE`. Where the
+    index has several voters, "voted" cells are all of them and "agreement" is the sum of their agreements.
     """
     best = calls.probabilities[np.arange(len(calls)), calls.best_ids][counted].astype(np.float64)
     rated = best[np.isfinite(best)]
     novelty = calls.novelty_p[counted]
     tested = novelty[np.isfinite(novelty)]
+    agreement = calls.agreement[counted].astype(np.float64)
+    voted = {"voted": len(agreement), "agreement": round(float(agreement.sum()), 6)} if calls.voters > 1 else {}
     return {
         "rated": len(rated),
         "probability": round(float(rated.sum()), 6),
         "tested": len(tested),
         "novel": int(np.count_nonzero(tested <= NOVEL_AT)),
         "typical": int(np.count_nonzero(tested > TYPICAL_ABOVE)),
+        **voted,
     }

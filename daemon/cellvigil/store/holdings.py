@@ -97,7 +97,9 @@ class Holdings:
         if place.plate.geometry is None:
             entry = {**geometry_line(geometry), "series": list(place.plate.series)}
             self.take(place, place.journal.append([entry]))
-        index = lines.Index(record.classes, record.groups, record.confusion, record.confusion_overridden)
+        index = lines.Index(
+            record.classes, record.groups, record.confusion, record.confusion_overridden, record.aligned_from
+        )
         self.announce(place, record.calls, index, tables, record.provenance)
 
     def announce(

@@ -30,6 +30,7 @@ class Index:
     groups: Mapping[str, str]  # class -> group
     confusion: CallConfusion | None = None  # see data.Record
     overridden: bool = False  # see data.Record
+    aligned_from: str = ""  # see data.Record
 
 
 def utc(moment: datetime) -> str:
@@ -79,6 +80,8 @@ def bundle_line(calls: Calls, index: Index) -> dict[str, Any]:
     elif confusion is not None:
         counts = [list(row) for row in confusion.counts]
         line["confusion"] = {"counts": counts, "effects": list(confusion.effects)}
+    if index.aligned_from:
+        line["aligned_from"] = index.aligned_from
     return line
 
 

@@ -50,6 +50,12 @@ def table_columns(table: Path) -> tuple[str, ...]:
         raise StoreError("the table does not name its columns", where=table) from None
 
 
+def table_attributes(table: Path) -> dict[str, Any]:
+    """The attributes of a table. Raises StoreError."""
+    found = _document(table).get("attributes")
+    return found if isinstance(found, dict) else {}
+
+
 def _read(table: Path, t: int, shape: tuple[int, int], dtype: type[np.generic], dropped: bool) -> Array:
     path = table / chunk_name(table.name, t)
     try:

@@ -157,8 +157,11 @@ class Store:
         confusion: CallConfusion | None = None,
         *,
         confusion_overridden: bool = False,
+        aligned_from: str = "",
     ) -> None:
         """Add another index's calls of a committed frame's cells; they become the current ones, the old ones stay.
+
+        Where that index called the frame before, its calls from then become the current ones again.
 
         Raises ValueError if `calls` are not one a cell or retention has deleted the frame's measurements, StoreError
         (StoreFull) if the disk fails.
@@ -167,7 +170,9 @@ class Store:
             if len(calls) != frame.n_cells:
                 raise ValueError(f"{len(calls)} calls for {frame.n_cells} cells of {frame.key}")
             self._held.see_room()
-            add_calls(self._held, frame, calls, lines.Index(classes, groups, confusion, confusion_overridden))
+            add_calls(
+                self._held, frame, calls, lines.Index(classes, groups, confusion, confusion_overridden, aligned_from)
+            )
 
     def channels(self, series: Series) -> tuple[str, ...] | None:
         """The channels that a series' plate can hold; None before its first frame."""

@@ -71,6 +71,7 @@ def _quality(figures: PlateFigures, shown: Bools) -> Iterator[Block]:
     yield make(names.DEBRIS_RATIO, figures.debris)
     yield make(names.CERTAINTY_RATIO, figures.certainty)
     yield make(names.NOVEL_RATIO, figures.novel)
+    yield make(names.AGREEMENT_RATIO, figures.agreement)
     for channel, (area, intensity) in sorted(figures.fluorescence.items()):
         yield make(names.FLUORESCENCE_AREA, area, channel)
         yield make(names.FLUORESCENCE_INTENSITY, intensity, channel)

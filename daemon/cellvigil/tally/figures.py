@@ -58,6 +58,7 @@ class PlateFigures:
     focus: F64  # (W, T) against the plate's first frames
     certainty: F64  # (W, T) mean calibrated probability
     novel: F64  # (W, T) share of cells with a novelty p-value of at most 0.1
+    agreement: F64  # (W, T) mean agreement of the index's voters; NaN where it has one
     fluorescence: Mapping[str, tuple[F64, F64]]  # channel -> area and intensity, each (W, T)
 
     @property
@@ -120,6 +121,7 @@ def figures_of(
         focus=picked(sheet.over["focus"], places) / usual,
         certainty=picked(sheet.over["probability"], places),
         novel=picked(novel, places),
+        agreement=picked(sheet.over["agreement"], places),
         fluorescence={
             channel: (picked(area, places), picked(intensity, places))
             for channel, (area, intensity) in (

@@ -26,6 +26,7 @@ _AXES = {
     "probability": (np.float64, math.nan),
     "novel": (np.float64, math.nan),
     "typical": (np.float64, math.nan),
+    "agreement": (np.float64, math.nan),
 }
 """The arrays over (W, T): their type, and what stands where there is no frame."""
 
@@ -180,6 +181,7 @@ class Sheet:
         over["probability"][row, column] = value.probability
         over["novel"][row, column] = value.novel
         over["typical"][row, column] = value.typical
+        over["agreement"][row, column] = value.agreement
         cells = np.zeros(self.cells.shape[2:], np.int32)
         counted = np.zeros(self.cells.shape[2], np.bool_)
         for one in value.fields:
