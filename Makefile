@@ -6,7 +6,7 @@ EXPORT_VENV := .venv-export
 # nested.py and probe_gap.py take half an hour, search_graph.py needs 450,000 vectors from augmented_cells.py, and
 # scrape_delay.py a quiet machine: by hand. Some are only libraries.
 BY_HAND := $(addprefix benchmarks/,bench_lab.py nested.py probe_gap.py search_graph.py augmented_cells.py torture.py fuzz.py \
-	scrape_delay.py share_assays.py onset_plates.py)
+	scrape_delay.py share_assays.py onset_plates.py rehearsed_cells.py align_guards.py align_sharing.py transfer.py)
 BENCHMARKS := $(filter-out $(BY_HAND),$(wildcard benchmarks/*.py))
 # Of the tests; many mostly wait. Neighbours share what their file sets up, so they are dealt out in long stretches.
 WORKERS ?= auto
@@ -71,6 +71,9 @@ bench-smoke: $(VENV)/.test  ## every benchmark once, on as little as it takes: d
 	@for script in intervals correction shifted_cells onset; do $(BIN)/python benchmarks/$$script.py --smoke || exit 1; done
 	$(BIN)/python benchmarks/fluorescence.py --rounds 2
 	$(BIN)/python benchmarks/shift.py --plates 1
+	$(BIN)/python benchmarks/align_graph.py --cells 150
+	$(BIN)/python benchmarks/fgw.py --cells 120 --rounds 1
+	$(BIN)/python benchmarks/align_guards.py --part shares --smoke
 
 TORTURES := kills syscalls full share two sigterm clock soak
 torture: $(VENV)/.test  ## break it for hours: what is lost, doubled or torn then? (root, strace, libfaketime; 3 hours)

@@ -29,12 +29,12 @@ CELLS, DIMENSIONS, CLASSES, SHARED = 2000, 1280, 8, 30
 ROUNDS = 3
 
 
-def made(seed: int = 0) -> F32:
+def made(count: int, seed: int = 0) -> F32:
     """Cells of 8 classes: class means and most of the spread in 30 directions, a little noise in all."""
     random = np.random.default_rng(seed)
-    labels = random.choice(CLASSES, CELLS, p=random.dirichlet(np.full(CLASSES, 5.0)))
-    inner = random.normal(size=(CLASSES, SHARED))[labels] * 2 + random.normal(size=(CELLS, SHARED))
-    cells = inner @ random.normal(size=(SHARED, DIMENSIONS)) + random.normal(size=(CELLS, DIMENSIONS))
+    labels = random.choice(CLASSES, count, p=random.dirichlet(np.full(CLASSES, 5.0)))
+    inner = random.normal(size=(CLASSES, SHARED))[labels] * 2 + random.normal(size=(count, SHARED))
+    cells = inner @ random.normal(size=(SHARED, DIMENSIONS)) + random.normal(size=(count, DIMENSIONS))
     return np.asarray(cells, dtype=np.float32)
 
 
@@ -81,8 +81,9 @@ def worth(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--index", type=Path, nargs="*", default=[], help="indexes whose classes are to be found again")
+    parser.add_argument("--cells", type=int, default=CELLS, help="made cells that are timed (%(default)s)")
     chosen = parser.parse_args()
-    for name, seconds in timed(made()).items():
+    for name, seconds in timed(made(chosen.cells)).items():
         print(f"{name:26} {seconds:6.2f} s")
     for folder in chosen.index:
         worth(folder)
