@@ -88,7 +88,7 @@ def _by_dimensions(block: Array, members: I64, means: F64, shrinkage: float) -> 
     even = _even(float(np.trace(spread)), len(spread))
     spread *= 1.0 - shrinkage
     spread[np.diag_indices_from(spread)] += shrinkage * even
-    return np.asarray(np.linalg.solve(spread, (means - means.mean(axis=0)).T))
+    return _solved(spread, (means - means.mean(axis=0)).T)
 
 
 def _by_cells(block: Array, members: I64, means: F64, shrinkage: float) -> F64:
@@ -96,13 +96,21 @@ def _by_cells(block: Array, members: I64, means: F64, shrinkage: float) -> F64:
 
     S' = b I + w R'R with R (N, d) the cells less their class's mean, b and w the two shares of it.
     """
-    residual = np.asarray(block, dtype=np.float64) - means[members]
-    b = shrinkage * _even(float(np.einsum("ij,ij->", residual, residual)) / len(block), block.shape[1])
+    residual = np.asarray(block, dtype=np.float32) - means.astype(np.float32)[members]
+    b = shrinkage * _even(float(np.vdot(residual, residual)) / len(block), block.shape[1])
     w = (1.0 - shrinkage) / len(block)
     wanted = (means - means.mean(axis=0)).T
-    inner = w * (residual @ residual.T)
+    seen = (residual @ wanted.astype(np.float32)).astype(np.float64)
+    inner = w * (residual @ residual.T).astype(np.float64)
     inner[np.diag_indices_from(inner)] += b
-    return np.asarray((wanted - w * residual.T @ np.linalg.solve(inner, residual @ wanted)) / b)
+    return np.asarray((wanted - w * (residual.T @ _solved(inner, seen).astype(np.float32))) / b)
+
+
+def _solved(spread: F64, wanted: F64) -> F64:
+    """Spread^-1 wanted, of a symmetric matrix whose least eigenvalue is above 0; `spread` is overwritten."""
+    from scipy.linalg import cho_factor, cho_solve  # noqa: PLC0415 - slow to import
+
+    return np.asarray(cho_solve(cho_factor(spread, overwrite_a=True, check_finite=False), wanted, check_finite=False))
 
 
 def _even(trace: float, dimensions: int) -> float:

@@ -7,15 +7,18 @@ corrections. Several labelled references are each fitted on its own and pooled (
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
+import faiss
 import numpy as np
 
 from cellvigil.data import I16, I32, I64, Bools, Embeddings, frozen_array
 from cellvigil.errors import UsageError
 from cellvigil_indexes.aligning import voters as voting
 from cellvigil_indexes.aligning.choosing import FEWEST, Verdict, halves, judged
+from cellvigil_indexes.aligning.foreign import NONE, Foreign, foreign
 from cellvigil_indexes.aligning.settings import AUTO, METHODS, AlignSettings
 from cellvigil_indexes.aligning.sharing.find import SharingSettings, shared_classes
 from cellvigil_indexes.aligning.types.fitting import Fitted, fitted
@@ -28,13 +31,10 @@ DEFAULTS = AlignSettings()
 FEW_CELLS = 200
 """Target cells below which shares and moments are rough."""
 
-FEW_UNMATCHED = 10
-"""Cells of an unmatched cluster below which it is no class."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sides:
-    """What is fitted: kept classes alone, the target's cells but those of unmatched clusters."""
+    """What is fitted: kept classes alone, the target's cells but those of no class of the reference."""
 
     references: Embeddings
     labels: I16
@@ -64,7 +64,8 @@ def align(
 
     Returns:
         The alignment; `accepted` on split-half and voters' agreement, see `choosing`. `told` holds both figures
-        ("split_half", "voters_agreement"), "why_not" and "warnings".
+        ("split_half", "voters_agreement"), "why_not", "warnings" and
+        "foreign_cells": how many may be of a class that the reference lacks, whether or not they were made one.
 
     Raises UsageError for an encoder that one side lacks, fewer than 20 cells, cells that are not finite or all the
     same, or where POT is missing.
@@ -76,10 +77,16 @@ def align(
         shared = shared_classes(bank, whole, looked, others=further)
     kept = bank.classes if shared is None else shared.kept
     rows = np.flatnonzero(np.isin(np.array(bank.classes)[bank.labels], kept))
-    extra_rows, extra_labels = _unmatched(shared, settings)
-    sides = _sides(bank, whole, rows, kept, extra=extra_rows, origins=origins)
+    sides = _sides(bank, whole, rows, kept, extra=NONE.rows, origins=origins)
     every = _fitted(sides, settings)
-    verdict = _verdict(sides, every, settings)
+    said = _asked(sides, every, _some(sides.target, settings))
+    strange = _foreign(sides, every, said, settings)
+    taken = strange if settings.unmatched else NONE
+    if len(taken.rows):  # fitted again without them: their places tell nothing of the device
+        sides = _sides(bank, whole, rows, kept, extra=taken.rows, origins=origins)
+        every = _fitted(sides, settings)
+        said = _asked(sides, every, _some(sides.target, settings))
+    verdict = _verdict(sides, said, settings)
     present = every.kept
     return Alignment(
         rows=frozen_array(rows[present].astype(np.int64)),
@@ -87,10 +94,10 @@ def align(
         voters=tuple(_weighed(voting.rows_of(every.voters, present))),
         shares=dict(zip(kept, every.shares.tolist(), strict=True)),
         shared=shared,
-        extra={name: frozen_array(block[extra_rows]) for name, block in whole.items()},
-        extra_labels=extra_labels,
+        extra={name: frozen_array(block[taken.rows]) for name, block in whole.items()},
+        extra_labels=taken.names,
         accepted=verdict.accepted,
-        told=_told(sides, every, verdict, settings),
+        told=_told(sides, every, verdict, settings, strange),
     )
 
 
@@ -115,19 +122,18 @@ def _check(bank: Bank, target: Embeddings) -> tuple[str, ...]:
     return tuple(bank.embeddings)
 
 
-def _unmatched(shared: Shared | None, settings: AlignSettings) -> tuple[I64, tuple[str, ...]]:
-    """Target rows of clusters that match no class, and the names of the classes that these become."""
-    nothing = np.empty(0, dtype=np.int64)
-    if shared is None or not settings.unmatched or not len(shared.unmatched):
-        return nothing, ()
-    clusters = shared.clusters.labels[shared.unmatched]
-    ids, sizes = np.unique(clusters, return_counts=True)
-    large = ids[sizes >= FEW_UNMATCHED]
-    rows = shared.unmatched[np.isin(clusters, large)]
-    if len(rows) > len(shared.clusters.labels) / 2:
-        return nothing, ()  # what matches nothing for the most part is not a new class but a failed match
-    numbers = {cluster: place for place, cluster in enumerate(large.tolist(), 1)}
-    return rows, tuple(f"unmatched {numbers[cluster]}" for cluster in shared.clusters.labels[rows].tolist())
+def _foreign(sides: _Sides, every: Fitted, said: voting.Opinions, settings: AlignSettings) -> Foreign:
+    """Target rows of clusters of no class, at most a subset's worth looked at; none but with the method "auto"."""
+    if settings.method != AUTO:
+        return NONE
+    rows = _looked_at(sides.target, settings)
+    part = np.arange(len(rows))
+    if len(rows) > settings.subset:
+        part = np.sort(np.random.default_rng(settings.seed).choice(len(rows), settings.subset, replace=False))
+    drawn = [voter for voter in voting.rows_of(every.voters, every.kept) if voter.name.endswith(voting.DRAWN)]
+    cells = {name: block[rows[part]] for name, block in sides.target.items()}
+    found = foreign(cells, said.agreement[part], drawn, seed=settings.seed)
+    return replace(found, rows=rows[part[found.rows]])
 
 
 def _sides(
@@ -169,23 +175,31 @@ def _fitted(sides: _Sides, settings: AlignSettings) -> Fitted:
 
 
 def _some(target: Embeddings, settings: AlignSettings) -> Embeddings:
-    """At most as many target cells as all runs hold."""
-    cells, most = len(next(iter(target.values()))), settings.subset * settings.runs
-    if cells <= most:
-        return target
-    rows = np.sort(np.random.default_rng(settings.seed).choice(cells, most, replace=False))
+    """The cells that are looked at."""
+    rows = _looked_at(target, settings)
     return {name: block[rows] for name, block in target.items()}
 
 
-def _verdict(sides: _Sides, every: Fitted, settings: AlignSettings) -> Verdict:
-    """Fits on two halves of the target, held against each other on all of it."""
+def _looked_at(target: Embeddings, settings: AlignSettings) -> I64:
+    """Rows of at most as many target cells as all runs hold."""
+    cells, most = len(next(iter(target.values()))), settings.subset * settings.runs
+    if cells <= most:
+        return np.arange(cells)
+    return np.sort(np.random.default_rng(settings.seed).choice(cells, most, replace=False))
+
+
+def _verdict(sides: _Sides, said: voting.Opinions, settings: AlignSettings) -> Verdict:
+    """Fits on two halves of the target, held against each other on all of it, of which the fit has `said`."""
     cells = _some(sides.target, settings)
-    said = _asked(sides, every, cells)
-    called = []
-    for rows in halves(len(next(iter(cells.values()))), settings.seed):
+
+    def called(rows: I64) -> I16:
         half = _fitted(replace(sides, target={name: block[rows] for name, block in cells.items()}), settings)
-        called.append(_asked(sides, half, cells).best)
-    return judged(float(np.mean(called[0] == called[1])), float(np.mean(said.agreement)))
+        return _asked(sides, half, cells).best
+
+    # The network simplex and half of NumPy run on one core, and let go of the interpreter's lock.
+    with ThreadPoolExecutor(min(2, faiss.omp_get_max_threads())) as pool:
+        one, other = pool.map(called, halves(len(next(iter(cells.values()))), settings.seed))
+    return judged(float(np.mean(one == other)), float(np.mean(said.agreement)))
 
 
 def _asked(sides: _Sides, fit: Fitted, cells: Embeddings) -> voting.Opinions:
@@ -198,7 +212,9 @@ def _weighed(voters: Sequence[VoterPlan]) -> list[VoterPlan]:
     return [replace(voter, weight=voter.weight / total) for voter in voters]
 
 
-def _told(sides: _Sides, every: Fitted, verdict: Verdict, settings: AlignSettings) -> Mapping[str, Any]:
+def _told(
+    sides: _Sides, every: Fitted, verdict: Verdict, settings: AlignSettings, strange: Foreign
+) -> Mapping[str, Any]:
     cells = len(next(iter(sides.target.values())))
     warnings = []
     if cells < FEW_CELLS:
@@ -207,8 +223,14 @@ def _told(sides: _Sides, every: Fitted, verdict: Verdict, settings: AlignSetting
         warnings.append("one class is left, and every cell will be called that: only means and spreads were carried")
     elif float(np.max(every.shares)) > 0.95:
         warnings.append("nearly all of the target seems to be of one class: a fit tells nothing of the others")
+    if len(strange.rows) and not settings.unmatched:
+        warnings.append(
+            f"{len(strange.rows)} target cells lie in clusters that may be of no class of the reference: look at them; "
+            "with `unmatched` they become a class of their own"
+        )
     return {
         "method": settings.method,
+        "foreign_cells": len(strange.rows),
         "split_half": verdict.split_half,
         "voters_agreement": verdict.voters_agreement,
         "why_not": list(verdict.why_not),

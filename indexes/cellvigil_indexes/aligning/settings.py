@@ -26,7 +26,7 @@ class AlignSettings:
     runs: int = 5  # subsets, at most
     seed: int = 0
     voting: str = MAPPED  # each encoder and all together; "both": also as they came (section 3.4); "one": all together
-    unmatched: bool = True  # cells of clusters that match no class become references of a class of their own
+    unmatched: bool = False  # auto: clusters that seem to be of no class (`foreign`) become references of their own
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

@@ -21,6 +21,9 @@ from cellvigil_indexes.settings import IndexSettings
 FRAME_WEIGHT = 0.25
 """Of the voter that looks along the common axes, beside those that look at transported references."""
 
+DRAWN = "drawn"
+"""How the voters of drawn references end their names."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opinions:

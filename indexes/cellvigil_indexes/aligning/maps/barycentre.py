@@ -10,6 +10,8 @@ from cellvigil_indexes.aligning.values import F64
 LEAST_MASS = 0.01
 """Of a row's nominal mass: below, its image says nothing and the row is dropped (`methods.md`, "Transport")."""
 
+_FEW = 0.1  # of a plan's entries: where fewer are not 0, a sparse product is quicker
+
 
 def images(coupling: F64, nominal: F64, target: F32) -> tuple[F32, Bools]:
     """Where each of N references goes, (N, d) f32, and which of them go anywhere, (N,).
@@ -19,7 +21,14 @@ def images(coupling: F64, nominal: F64, target: F32) -> tuple[F32, Bools]:
     """
     moved = coupling.sum(axis=1)
     kept = (moved > 0) & (moved >= LEAST_MASS * nominal)
-    rows = coupling[kept] / moved[kept, None]
     out = np.tile(target.mean(axis=0, dtype=np.float64), (len(coupling), 1))
-    out[kept] = rows @ target
+    out[kept] = _means(coupling[kept], target) / moved[kept, None]
     return out.astype(np.float32), kept
+
+
+def _means(coupling: F64, target: F32) -> F64:
+    """Weighted sums of target cells, a row each; nearly all of a plan's entries are 0."""
+    from scipy.sparse import csr_array  # noqa: PLC0415 - slow to import
+
+    few = np.count_nonzero(coupling) < _FEW * coupling.size
+    return np.asarray((csr_array(coupling) if few else coupling) @ target.astype(np.float64))

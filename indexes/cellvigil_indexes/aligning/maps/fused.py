@@ -16,7 +16,6 @@ POT is in the extra `index`, imported where it is used.
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,20 +24,20 @@ import numpy.typing as npt
 
 from cellvigil.data import F32
 from cellvigil.errors import UsageError
+from cellvigil_indexes.aligning.maps.simplex import SMALL, Coordinates, Duals, cheapest, emd, entries_of
 from cellvigil_indexes.aligning.values import F64
 
 ITERATIONS = 12
 """Steps at most, the race included: each takes as long, and the last ones gain in the fifth digit."""
 
 _RACE = 3  # steps of each start
-_SMALL = 500_000  # pairs of cells: so quick that both starts go to their end, by far and by near sight
 _AHEAD = 2.0  # steps; 5 overshoots
-_PIVOTS = 10_000_000  # of the network simplex: a bound for what never ends, far above what 2,000 x 2,000 takes
+_SAME = 1e-6  # of a cell's mass: less that goes elsewhere is rounding
+_MANY = 0.8  # of the cells
 SETTLED = 1e-6  # of the cost: a step that gains less is the last
 
 
 Floats = npt.NDArray[np.floating[Any]]
-Duals = tuple[F64, F64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,11 +88,13 @@ def fused_plan(given: Problem, *, iterations: int = ITERATIONS) -> Plan:
     if given.alpha == 0:
         return Plan(by_features, float((given.features * by_features).sum()), 1, "features")
     fixed = linear(given, given.p)
+    there = crossed(given, by_features)
+    vertex = _Vertex(_thin(given, entries_of(by_features)), there, duals)
     starts = (
-        _begun(given, fixed, np.outer(given.p, given.q), crossed_product(given), duals=duals, start="product"),
-        _begun(given, fixed, by_features, crossed(given, by_features), duals=duals, start="features"),
+        _begun(given, fixed, np.outer(given.p, given.q), crossed_product(given), vertex, start="product"),
+        _begun(given, fixed, by_features, there, vertex, start="features"),
     )
-    if given.features.size <= _SMALL:
+    if given.features.size <= SMALL:  # so quick that both go to their end, by far and by near sight
         found = [_descended(given, fixed, start, iterations, ahead) for start in starts for ahead in (_AHEAD, 0.0)]
         state = min(found, key=lambda state: state.value)
     else:
@@ -108,15 +109,6 @@ def cost(given: Problem, coupling: F64) -> float:
     return float(np.vdot(linear(given, coupling.sum(axis=1)), coupling)) - 2 * given.alpha * bent
 
 
-def emd(p: F64, q: F64, costs: F64, duals: Duals | None = None) -> tuple[F64, Duals]:
-    """The cheapest plan (N, M) for fixed costs, and its duals; those of a like problem make it quicker.
-
-    Raises UsageError where POT is not installed.
-    """
-    plan, told = _pot().emd(p, q, costs, numItermax=_PIVOTS, log=True, potentials_init=duals)
-    return plan, (told["u"], told["v"])
-
-
 def linear(given: Problem, p: F64) -> F64:
     """The part (N, M) that does not bend where row masses are `p`: cost = <linear, T> - 2 alpha <A T B, T>."""
     own = np.square(given.source, dtype=np.float64) @ p
@@ -126,10 +118,7 @@ def linear(given: Problem, p: F64) -> F64:
 
 def crossed(given: Problem, coupling: F64) -> F32:
     """A T B (N, M) f32, where T has few entries that are not 0, as a plan of the network simplex has."""
-    from scipy.sparse import csr_array  # noqa: PLC0415 - slow to import
-
-    thin = csr_array(coupling.T.astype(np.float32))
-    return np.asarray((thin @ given.source).T @ given.target)  # A is symmetric
+    return _crossed(given, _thin(given, entries_of(coupling)))
 
 
 def line_step(slope: float, curve: float) -> float:
@@ -140,22 +129,31 @@ def line_step(slope: float, curve: float) -> float:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Vertex:
+    """A plan of the network simplex."""
+
+    thin: Any  # (N, M) f32, sparse
+    crossed: F32  # A thin B
+    duals: Duals
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _State:
     """Where a descent stands."""
 
     plan: F64
     crossed: F32  # A plan B
     before: F32  # the same, a step earlier
-    duals: Duals
+    vertex: _Vertex  # the one stepped towards last
     value: float
     start: str
     steps: int
     done: bool = False
 
 
-def _begun(given: Problem, fixed: F64, plan: F64, there: F32, *, duals: Duals, start: str) -> _State:
+def _begun(given: Problem, fixed: F64, plan: F64, there: F32, vertex: _Vertex, *, start: str) -> _State:
     value = float(np.vdot(fixed, plan)) - 2 * given.alpha * float(np.vdot(there, plan))
-    return _State(plan, there, there, duals, value, start, 0)
+    return _State(plan, there, there, vertex, value, start, 0)
 
 
 def _descended(given: Problem, fixed: F64, state: _State, steps: int, ahead: float) -> _State:
@@ -176,23 +174,62 @@ def _stepped(given: Problem, fixed: F64, state: _State, ahead: float) -> _State:
     """
     gradient = fixed - 4 * given.alpha * state.crossed
     aim = gradient - 4 * given.alpha * ahead * (state.crossed - state.before) if ahead else gradient
-    towards, duals = emd(given.p, given.q, aim, state.duals)
-    there, change = crossed(given, towards), towards - state.plan
-    slope = float(np.vdot(gradient, change))
-    curve = -2 * given.alpha * float(np.vdot(there - state.crossed, change))
+    towards, duals = cheapest(given.p, given.q, aim, state.vertex.duals)
+    vertex = _followed(given, state.vertex, towards, duals)
+    bend = vertex.crossed - state.crossed
+    slope = _along(gradient, towards) - float(np.vdot(gradient, state.plan))
+    curve = -2 * given.alpha * (_along(bend, towards) - float(np.vdot(bend, state.plan)))
     length = line_step(slope, curve)
     gain = -(slope * length + curve * length**2)
     if gain <= SETTLED * abs(state.value):
-        return replace(state, before=state.crossed, duals=duals, steps=state.steps + 1, done=True)
+        return replace(state, before=state.crossed, vertex=vertex, steps=state.steps + 1, done=True)
     return replace(
         state,
-        plan=state.plan + length * change,
-        crossed=state.crossed + np.float32(length) * (there - state.crossed),
+        plan=_between(state.plan, towards, length),
+        crossed=state.crossed + np.float32(length) * bend,
         before=state.crossed,
-        duals=duals,
+        vertex=vertex,
         value=state.value - gain,
         steps=state.steps + 1,
     )
+
+
+def _thin(given: Problem, plan: Coordinates) -> Any:
+    from scipy.sparse import csr_array  # noqa: PLC0415 - slow to import
+
+    rows, columns, masses = plan
+    return csr_array((masses.astype(np.float32), (rows, columns)), shape=given.features.shape)
+
+
+def _crossed(given: Problem, thin: Any) -> F32:
+    return np.asarray(given.source @ (thin @ given.target))
+
+
+def _followed(given: Problem, last: _Vertex, plan: Coordinates, duals: Duals) -> _Vertex:
+    """The vertex of these entries. Where few cells go elsewhere than in the last, only these are multiplied."""
+    thin = _thin(given, plan)
+    change = thin - last.thin
+    change.data[np.abs(change.data) < _SAME / len(given.p)] = 0.0
+    change.eliminate_zeros()
+    rows = np.flatnonzero(np.diff(change.indptr))
+    if len(rows) > _MANY * len(given.p):
+        return _Vertex(thin, _crossed(given, thin), duals)
+    there = given.source[rows].T @ (change[rows] @ given.target)  # A is symmetric
+    return _Vertex(thin, last.crossed + there, duals)
+
+
+def _along(matrix: Floats, plan: Coordinates) -> float:
+    """<matrix, plan>."""
+    rows, columns, masses = plan
+    return float(matrix[rows, columns].astype(np.float64) @ masses)
+
+
+def _between(plan: F64, towards: Coordinates, length: float) -> F64:
+    """So far along the way from `plan` to `towards`, 0..1."""
+    rows, columns, masses = towards
+    out = (1.0 - length) * plan
+    out[rows, columns] += length * masses
+    return out
 
 
 def crossed_product(given: Problem) -> F32:
@@ -209,13 +246,3 @@ def _scaled(name: str, matrix: Floats) -> Floats:
     if not mean > 0:
         raise UsageError(f"the {name} costs are all 0: the cells are the same", hint="--align none")
     return matrix / mean
-
-
-def _pot() -> Any:
-    try:
-        ot = importlib.import_module("ot")
-    except ImportError as error:
-        raise UsageError(
-            "optimal transport needs POT, which is not installed", hint="pip install 'cellvigil[index]'"
-        ) from error
-    return ot

@@ -26,8 +26,8 @@ from cellvigil_indexes.aligning.maps.fused import (
     cost,
     crossed,
     crossed_product,
-    emd,
 )
+from cellvigil_indexes.aligning.maps.simplex import emd
 from cellvigil_indexes.aligning.values import F64
 
 _SMOOTHING = 0.1  # of the costs' spread: how far Sinkhorn blurs, which only shifts the class masses tried next

@@ -20,6 +20,7 @@ from cellvigil_indexes.aligning.values import F64
 NEIGHBOURS = 15  # k of the graph, which the paper does not give
 FEW_CELLS = 800  # below, sigma is the larger of the two
 SIGMA_FEW, SIGMA_MANY = 0.3, 0.15
+_PAIRS = 128  # at a time: their vectors stay in the cache
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,9 +163,9 @@ def _without_self(near: I32, k: int) -> I64:
 def _lengths(vectors: F32, pairs: I64) -> F64:
     """Euclidean distances pair by pair, so that identical cells are 0 apart to the last digit."""
     out = np.empty(len(pairs))
-    for start in range(0, len(pairs), 4096):
-        part = pairs[start : start + 4096]
-        out[start : start + 4096] = np.linalg.norm(vectors[part[:, 0]] - vectors[part[:, 1]], axis=1)
+    for start in range(0, len(pairs), _PAIRS):
+        part = pairs[start : start + _PAIRS]
+        out[start : start + _PAIRS] = np.linalg.norm(vectors[part[:, 0]] - vectors[part[:, 1]], axis=1)
     return out
 
 

@@ -8,7 +8,7 @@ serves every encoder, so that a reference lies at the same target cells whicheve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,10 +31,18 @@ class Side:
 
     placed: F64  # (n, r) in the common frame
     embeddings: Embeddings  # encoder -> (n, d_e) as they came
+    known: dict[bytes, F64] = field(default_factory=dict)  # structures of subsets, by their rows
 
     def rows(self, rows: I64) -> Side:
         """These cells only."""
         return Side(self.placed[rows], {name: block[rows] for name, block in self.embeddings.items()})
+
+    def structure(self, rows: I64, k: int) -> F64:
+        """Geodesic distances within these cells, (n, n); found once."""
+        key = rows.tobytes()
+        if key not in self.known:
+            self.known[key] = geodesic(joined(self.rows(rows).embeddings), k)
+        return self.known[key]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,11 +67,11 @@ def transported(
     weighing = np.flatnonzero(masses > 0)
     mine = [weighing[rows] for rows in dealt(len(weighing), settings.subset, rng, labels[weighing])]
     theirs = dealt(len(target.placed), settings.subset, rng)[: settings.runs]
-    there = [_part(target.rows(rows), settings, None if against is None else against[rows]) for rows in theirs]
+    there = [_part(target, rows, settings, None if against is None else against[rows]) for rows in theirs]
     out = {name: np.zeros(block.shape, dtype=np.float32) for name, block in own.embeddings.items()}
     kept, told = np.zeros(len(labels), dtype=bool), []
     for rows in mine:
-        here, weight = _part(own.rows(rows), settings, None), masses[rows] / masses[rows].sum()
+        here, weight = _part(own, rows, settings, None), masses[rows] / masses[rows].sum()
         done = _averaged(here, labels[rows], weight, there, settings)
         for name, block in done.vectors.items():
             out[name][rows] = block
@@ -81,12 +89,11 @@ class _Part:
     against: F64 | None  # (n, classes), of target cells
 
 
-def _part(side: Side, settings: AlignSettings, against: F64 | None) -> _Part:
+def _part(side: Side, rows: I64, settings: AlignSettings, against: F64 | None) -> _Part:
     """With its geodesic distances; for alpha 0, at which nobody looks at them, with ones."""
     bent = settings.alpha > 0
-    cells = len(side.placed)
-    structure = geodesic(joined(side.embeddings), settings.graph_k) if bent else np.ones((cells, cells))
-    return _Part(side, structure, against)
+    structure = side.structure(rows, settings.graph_k) if bent else np.ones((len(rows), len(rows)))
+    return _Part(side.rows(rows), structure, against)
 
 
 def _averaged(here: _Part, labels: I16, weight: F64, there: list[_Part], settings: AlignSettings) -> Carried:

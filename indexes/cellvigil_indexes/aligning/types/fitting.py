@@ -25,7 +25,7 @@ from cellvigil_indexes.aligning.types.drawing import drawn
 from cellvigil_indexes.aligning.types.frame import carried, framed, standardised
 from cellvigil_indexes.aligning.types.masses import class_shares
 from cellvigil_indexes.aligning.values import ALIGNED, F64, ORIGINAL, VoterPlan
-from cellvigil_indexes.aligning.voters import FRAME_WEIGHT, along_axes, asked, halved, plans, with_originals
+from cellvigil_indexes.aligning.voters import DRAWN, FRAME_WEIGHT, along_axes, asked, halved, plans, with_originals
 
 NEIGHBOURS = 10  # of a target cell, over which the consensus is smoothed
 AGAINST = 1.0  # what it costs to lay a class where nobody sees it, in usual costs between cells
@@ -99,7 +99,7 @@ def _fitted_auto(
     nearer = standardised(references, target, cell_masses(labels, shares), list(references))
     voters = [
         *halved([shifted, *plans(again.vectors, ALIGNED, settings.voting, weight=1.0 - FRAME_WEIGHT)]),
-        *halved(plans(drawn(nearer, labels, seen), ALIGNED, settings.voting, how="drawn", scaling="discriminant")),
+        *halved(plans(drawn(nearer, labels, seen), ALIGNED, settings.voting, how=DRAWN, scaling="discriminant")),
     ]
     told = {"likeliest_shares": found.likeliest.tolist(), "doubt": found.doubt, "plans": [first.told, again.told]}
     return Fitted(with_originals(voters, references, settings.voting), first.kept & again.kept, shares, told)
