@@ -33,7 +33,7 @@ class Asked:
     method: str = AUTO
     present: tuple[str, ...] = ()  # states: the classes that the target's cells are of
     filters: bool = True  # types: drop the classes that the target does not have
-    unmatched: bool = True  # types: cells of clusters that match no class become a class of their own
+    unmatched: bool = False  # types, auto: clusters that seem to be of no class become a class of their own
     voting: str | None = None  # types: who votes, see `AlignSettings`
     references_by: str | None = None  # types: an expression over image paths that tells labelled data sets apart
     alpha: float | None = None

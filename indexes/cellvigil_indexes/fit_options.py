@@ -9,7 +9,7 @@ from cellvigil.errors import UsageError
 from cellvigil_indexes.aligning.settings import VOTINGS
 from cellvigil_indexes.carrying import CHOICES, MODES, Asked
 
-_OF_TYPES = ("no_filter", "no_unmatched", "voting", "references_by", "alpha", "graph_k")
+_OF_TYPES = ("no_filter", "unmatched", "voting", "references_by", "alpha", "graph_k")
 _OF_FIT = ("present", *_OF_TYPES)
 
 
@@ -21,14 +21,15 @@ def add_fit(command: argparse.ArgumentParser) -> None:
     add("--present", action="append", default=[], metavar="CLASS,...", help="states: classes that the target's cells "
         "are of (default: those of the group alive); again for more")  # fmt: skip
     add("--no-filter", action="store_true", help="types: keep every class of the index")
-    add("--no-unmatched", action="store_true", help="types: make no new class of clusters that match none")
+    add("--unmatched", action=argparse.BooleanOptionalAction, help="types, auto: make a new class of clusters that "
+        "seem to be of none (default: only say so)")  # fmt: skip
     add("--voting", choices=VOTINGS, help="types: who votes (default: chosen; docs/alignment.md)")
     add(
         "--references-by",
         metavar="RULE",
         help="types: map labelled data sets apart, told by this expression over paths",
     )
-    add("--alpha", type=_part, metavar="SHARE", help="fgw: weight of structure against features, 0 to 1")
+    add("--alpha", type=_part, metavar="SHARE", help="of the transport: structure against features, 0 to 1 (0.1)")
     add("--graph-k", type=int, metavar="K", help="neighbours in the graphs of cells (default: 15)")
 
 
@@ -49,7 +50,7 @@ def asked_of(index: ReferenceIndex, args: argparse.Namespace, method: str) -> As
         method=method,
         present=_present(index, args.present) if mode == "states" else (),
         filters=not args.no_filter,
-        unmatched=not args.no_unmatched,
+        unmatched=bool(args.unmatched),
         voting=args.voting,
         references_by=args.references_by,
         alpha=args.alpha,

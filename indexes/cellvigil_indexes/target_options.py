@@ -31,7 +31,7 @@ def add_target(command: argparse.ArgumentParser) -> None:
     """Where the target's cells come from, and which of them are taken."""
     source = command.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--target", type=Path, metavar="PATH", help="folder of single-cell images, COCO file, or store: as it is found"
+        "--target", type=Path, metavar="PATH", help="single-cell images, COCO file or its folder, or store: as found"
     )
     source.add_argument("--images", type=Path, metavar="DIR", help="single-cell images, in folders or not")
     source.add_argument("--coco", type=Path, metavar="FILE", help="boxes or masks beside their images; any category")
@@ -50,6 +50,12 @@ def target_path(args: argparse.Namespace) -> Path:
     """What was named, whichever option named it."""
     path = next(getattr(args, name) for name in _NAMED if getattr(args, name) is not None)
     return Path(path)
+
+
+def target_name(args: argparse.Namespace) -> str:
+    """What the target is called: its folder, or the folder that a file lies in."""
+    path = target_path(args).resolve()
+    return path.parent.name if path.is_file() else path.name
 
 
 def store_of(args: argparse.Namespace) -> Path | None:
@@ -111,6 +117,10 @@ def _read(args: argparse.Namespace, *, path: Path) -> LabelledSet:
         return read_frames(path, args.pixel_size, skip_bad=args.skip_bad, flat=True)
     if args.coco is not None or path.suffix.lower() == ".json":
         return read_coco(path, args.image_root, skip_bad=args.skip_bad)
+    if args.target is not None and path.is_dir() and (found := sorted(path.glob("*.coco.json"))):
+        if len(found) > 1:
+            raise UsageError(f"there are {len(found)} COCO files here", where=path, hint="name one of them with --coco")
+        return read_coco(found[0], args.image_root, skip_bad=args.skip_bad)
     if args.image_root is not None:
         raise UsageError("--image-root is for the images of a --coco file")
     if path.is_file():

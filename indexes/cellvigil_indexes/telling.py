@@ -94,6 +94,8 @@ def warnings(index: ReferenceIndex, shares: Mapping[str, float]) -> list[str]:
         for class_id, name in enumerate(index.classes)
         if len(set(index.cell_groups[index.labels == class_id].tolist())) == 1
     ]
+    if index.voters and not index.manifest["alignment"]["accepted"]:
+        found.append("the fit of this aligned index was not accepted: it was written by --force")
     if not index.image_rule.frame_normalised:
         found.append("built from single-cell images fitted whole: not to be compared with live frames")
     return found

@@ -15,7 +15,7 @@ from cellvigil_indexes.fit_options import add_fit, asked_of
 from cellvigil_indexes.options import add_common, share
 from cellvigil_indexes.progress import counting
 from cellvigil_indexes.target import embed_cells
-from cellvigil_indexes.target_options import add_target, further_sets, store_of, stored, target_path, target_set
+from cellvigil_indexes.target_options import add_target, further_sets, store_of, stored, target_name, target_set
 from cellvigil_indexes.telling_alignment import refused, told_alignment
 from cellvigil_indexes.unlabelled import WITNESSES, Unlabelled, parted, unlabelled
 
@@ -26,13 +26,18 @@ EXAMPLES = """examples:
   cellvigil-index align types --frames frames/ --pixel-size 0.322 --further lab3/ --further lab4/
   cellvigil-index align death --store store/ --mode states --present live"""
 
+_WHEN_REFUSED = (
+    "of one stain and one setting of the microscope; better still, label a few dozen and `add` them "
+    "(docs/alignment.md, What is refused); or write it, marked as not accepted, by --force"
+)
+
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Say what `align` can be asked."""
     add_common(command)
     add_target(command)
     add = command.add_argument
-    add("--to", metavar="NEWNAME", help="the aligned index, or its folder (default: NAME-<the target's name>)")
+    add("--to", metavar="NEWNAME", help="the aligned index, or its folder (default: NAME-<the target's folder>)")
     maps = "; of states: ".join(", ".join(CHOICES[mode][1:]) for mode in MODES)
     add("--align", default="auto", metavar="METHOD", help=f"auto (default), or one map: {maps}")
     add_fit(command)
@@ -57,7 +62,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     further = [_embedded(index, args, found).embeddings for found in further_sets(args)]
     alignment = carried(index, target.vectors(fit), asked, further)
     if not alignment.accepted and not args.force:
-        raise BundleError(refused(alignment), hint="look at the target's cells, or write it all the same with --force")
+        raise BundleError(refused(alignment), hint=_WHEN_REFUSED)
     about = {**target.provenance, "cells": len(target), "fit_cells": len(fit), "witnesses": len(kept_out)}
     written = write_aligned(
         folder, index, alignment, witnesses=target.vectors(kept_out), target_provenance=about, replace=args.replace
@@ -71,7 +76,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def _folder(args: argparse.Namespace) -> Path:
     """Where the aligned index goes; looked at before any cell is embedded. Raises UsageError, BundleError."""
-    name = args.to or f"{Path(args.name).name}-{target_path(args).resolve().stem}"
+    name = args.to or f"{Path(args.name).name}-{target_name(args)}"
     if not Path(name).name or Path(name).name.startswith("."):
         raise UsageError(f"--to {name!r} is no name for an index", hint="letters, digits, _ and -, or a path")
     folder = Path(name) if Path(name).name != name else Path(args.out) / name

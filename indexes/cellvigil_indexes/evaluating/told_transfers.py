@@ -7,6 +7,7 @@ from typing import Any
 
 from cellvigil_indexes.columns import columns
 from cellvigil_indexes.evaluating.scoring import HEADLINES
+from cellvigil_indexes.telling_alignment import agreements
 
 
 def told_transfers(result: Mapping[str, Any]) -> str:
@@ -69,7 +70,7 @@ def _kept(choices: Mapping[str, Any]) -> list[str]:
             lines.append(f"{name}: not fitted: {each['why_not']}")
         elif each["alignment"]:
             found = each["alignment"]
-            said = "accepted" if found["accepted"] else "NOT accepted"
+            said = f"{'accepted' if found['accepted'] else 'NOT accepted'} ({agreements(found['told'])})"
             dropped = f"; drops {', '.join(found['dropped'])}" if found["dropped"] else "; drops none"
             fresh = f"; new: {', '.join(found['unmatched'])}" if found["unmatched"] else ""
             lines.append(f"{name}: {said}; keeps {', '.join(found['kept'])}{dropped}{fresh}")

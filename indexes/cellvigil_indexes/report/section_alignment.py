@@ -166,9 +166,9 @@ def _clusters(record: Mapping[str, Any]) -> Html:
         note(
             "The transfer paper's figure 11: a dot is a class, at its row-wise and column-wise score (M row, M col; "
             "equations 21 and 22), labelled with its number and p (equation 23, clipped to 0..1) where that is not "
-            f"about 0 and there is room. Contours: p = {low:g} (dotted), {middle:g} (solid, green inside: a match) and "
-            f"{high:g} (dashed). Cosines by {' + '.join(scores['encoders'])}. p ranks matches; it is no frequency of "
-            "being right." + more
+            f"about 0 and there is room. Contours: p = {low:g} (dotted), {middle:g} (solid, green inside: a match, "
+            f"unless the cluster is too far from the class), {high:g} (dashed). "
+            f"Cosines by {' + '.join(scores['encoders'])}. p ranks matches; it is no frequency of being right." + more
         ),
     )
 

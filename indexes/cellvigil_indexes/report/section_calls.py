@@ -25,6 +25,8 @@ _HEADLINES = {
 def evaluation(found: Findings) -> Html:
     """What the manifest says of the index's own cells, called by cells of other groups."""
     told = found.about["evaluation"]
+    if found.index.voters:
+        return para("No cell of the target has a label: `cellvigil-index evaluate` scores it with some that have.")
     if not told:
         return para("Other groups have too few cells to call a cell by them, so this index says nothing of itself.")
     rows = [(words, percent(told[key])) for key, words in _HEADLINES.items() if key in told]
