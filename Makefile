@@ -82,8 +82,8 @@ torture: $(VENV)/.test  ## break it for hours: what is lost, doubled or torn the
 		$(BIN)/python benchmarks/torture.py $$name --out torture/$$name.json || test $$? -eq 3 || exit 1; done
 
 lock: $(TOOLS)/uv  ## pin every package with its hashes: requirements.lock (CPU), requirements-gpu.lock
-	$(LOCK) --extra cpu --output-file requirements.lock pyproject.toml
-	$(LOCK) --extra gpu --output-file requirements-gpu.lock pyproject.toml
+	$(LOCK) --extra cpu --extra index --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra gpu --extra index --output-file requirements-gpu.lock pyproject.toml
 
 sbom: $(TOOLS)/cyclonedx-py  ## a software bill of materials of what requirements.lock pins: build/sbom.json (CycloneDX)
 	$(TOOLS)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom.json requirements.lock

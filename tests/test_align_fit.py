@@ -48,6 +48,31 @@ def test_calls_new_cells_of_the_device_singly_as_together():
         assert np.array_equal(alone.shares[0], together.shares[cell])
 
 
+@pytest.mark.parametrize("method", ["auto", "fgw", "fgw-relaxed"])
+def test_a_transport_follows_the_alpha_that_is_asked_for(method):
+    bank = bank_of(*domain((30, 30), 0), 2)
+    target, _ = domain((50, 20), 1, moved=True)
+    by_features, by_structure = (
+        align(bank, target, AlignSettings(method=method, filter=False, alpha=alpha)).voters[-2].vectors
+        for alpha in (0.0, 0.9)
+    )
+    name = next(iter(by_features))
+    assert not np.array_equal(by_features[name], by_structure[name])
+
+
+def test_an_encoder_weighs_what_it_is_given():
+    bank = bank_of(*domain((30, 30), 0), 2)
+    target, _ = domain((40, 40), 1, moved=True)
+    heavy, light = ENCODERS[:2]
+    found = align(bank, target, AlignSettings(method="zscore", filter=False, weights=((heavy, 3.0),)))
+    weights = {voter.encoders: voter.weight for voter in found.voters}
+    assert weights[(heavy,)] == pytest.approx(3 * weights[(light,)])
+    assert weights[(heavy, light)] == pytest.approx(2 * weights[(light,)])
+    assert sum(weights.values()) == pytest.approx(1)
+    with pytest.raises(UsageError, match="above 0"):
+        AlignSettings(weights=((heavy, 0.0),))
+
+
 def test_weights_sum_to_one_and_agreement_is_a_share():
     bank = bank_of(*domain((30, 30), 0), 2)
     target, _ = domain((40, 40), 1, moved=True)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +16,8 @@ from cellvigil.errors import UsageError
 from cellvigil_indexes.inputs.folders import read_folders, read_frames
 from cellvigil_indexes.inputs.gathering import Gathering
 from cellvigil_indexes.measures.intervals import balanced_interval
+from cellvigil_indexes.options import add_common
+from cellvigil_indexes.target_options import add_target, target_name, target_set
 from cellvigil_indexes.unlabelled import FEWEST, parted
 from index_fixtures import write_frames
 
@@ -51,6 +57,39 @@ def test_a_folder_without_images_is_refused_flat_or_not(tmp_path, missing):
         folder.mkdir()
     with pytest.raises(UsageError, match="no such folder" if missing else "no images"):
         read_folders(folder, flat=True)
+
+
+def write_coco(folder: Path, name: str) -> Path:
+    """Two boxes on one image of the folder."""
+    image = sorted(folder.glob("*.png"))[0].name
+    boxes = [{"id": i, "image_id": 0, "category_id": 0, "bbox": [2 * i, 0, 6, 6]} for i in range(2)]
+    values = {
+        "images": [{"id": 0, "file_name": image, "width": 16, "height": 16}],
+        "categories": [{"id": 0, "name": "cell"}],
+        "annotations": boxes,
+    }
+    (folder / name).write_text(json.dumps(values), encoding="utf-8")
+    return folder / name
+
+
+def asked(option: str, path: Path) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_common(parser)
+    add_target(parser)
+    return parser.parse_args(["an index", option, str(path)])
+
+
+def test_a_target_folder_with_a_coco_file_is_its_boxes_and_named_after_the_folder(tmp_path):
+    folder = flattened(write_device(tmp_path / "sorted", 4), tmp_path / "other_scope")
+    file = write_coco(folder, "annotations.coco.json")
+    for words in (("--target", folder), ("--target", file), ("--coco", file)):
+        args = asked(*words)
+        assert sum(len(image.cells) for image in target_set(args).images) == 2
+        assert target_name(args) == "other_scope"
+    assert len(target_set(asked("--images", folder)).images) == 12
+    write_coco(folder, "other.coco.json")
+    with pytest.raises(UsageError, match="2 COCO files"):
+        target_set(asked("--target", folder))
 
 
 def test_a_limit_without_labels_is_of_all_cells():

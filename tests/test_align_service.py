@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import itertools
 import json
 import os
 import re
@@ -11,23 +14,28 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
 import pytest
 import tifffile
+from prometheus_client import CollectorRegistry
 
 from align_lab import CELLS, FRAMES, aligned, build_recorded, bundles, film_plate, fits_running, kept, told
 from cellvigil.bundle.index import open_index
 from cellvigil.cli import main
 from cellvigil.data import FrameKey
-from cellvigil.errors import BundleError
+from cellvigil.errors import BundleError, StoreFull, UsageError
+from cellvigil.metrics import AlignmentMetrics
+from cellvigil.service.catching_up import CatchingUp
 from cellvigil.service.opening import open_bundles, open_kitchen
 from cellvigil.service.serve import once
 from cellvigil.store.gone import folder_of
 from cellvigil.store.reader import plate_lines
 from cellvigil.store.recover import plate_folders
 from cellvigil.store.rows import read_table
+from cellvigil.store.writer import open_store
 from conftest import once_for_all
 from lab import Lab, Service
 
@@ -185,6 +193,38 @@ def test_a_recall_that_is_killed_goes_on_where_it_was(lab: Lab, base: str) -> No
     assert Counter(_last_calls(lab)) == {fitted: FRAMES}
 
 
+def test_frames_called_again_before_the_disk_was_full_are_counted(
+    lab: Lab, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, registry, now = lab.config(), CollectorRegistry(), datetime.now(UTC)
+    kitchen = open_kitchen(settings, open_bundles(settings))
+    recipe = kitchen.recipes["scope"]
+    other = replace(recipe, index=replace(recipe.index, sha256="12" * 32))
+    room, real = itertools.count(), os.statvfs
+
+    def statvfs(path: Path) -> os.statvfs_result:
+        if next(room) >= 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path)
+
+    def counted() -> float | None:
+        return registry.get_sample_value("cellvigil_recalled_frames_total", {"source": "scope"})
+
+    with contextlib.closing(open_store(lab.store, min_free_mb=1.0)) as store:
+        catching_up = CatchingUp("scope", store, AlignmentMetrics(registry))
+        catching_up.begin(now)
+        catching_up.look(base, now)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "statvfs", statvfs)
+            with pytest.raises(StoreFull):
+                catching_up.work(other, 60.0)
+        assert (counted(), catching_up.busy) == (3, True)
+        catching_up.work(other, 60.0)
+        assert (counted(), catching_up.busy) == (FRAMES, False)
+    for encoder in kitchen.encoders.values():
+        encoder.close()
+
+
 def test_drift_asks_for_a_refit_and_only_a_person_gets_one(lab: Lab) -> None:
     once(lab.config(**aligned()))
     first = kept(lab)
@@ -214,6 +254,48 @@ def test_an_aligned_index_that_is_gone_is_an_error_until_a_new_fit_is_asked_for(
     assert main(["align", "--config", str(lab.config_file(**aligned())), "--refit", "scope"]) == 0
     once(lab.config(**aligned()))
     assert kept(lab)["number"] == 2
+
+
+def test_an_aligned_index_that_is_another_than_the_fit_is_an_error(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    once(lab.config(**aligned()))
+    manifest = lab.root / "state/aligned/scope/1/manifest.json"
+    said = json.loads(manifest.read_text())
+    _put(manifest, json.dumps({**said, "threshold": 0.9}).encode())  # sound, and another
+    with pytest.raises(BundleError, match=r"the fit that is in force is .*cellvigil align --refit scope"):
+        once(lab.config(**aligned()))
+    assert main(["check", "--force", "--config", str(lab.config_file(**aligned()))]) == 1
+    assert "but the fit in force is" in capsys.readouterr().out
+
+
+def test_no_fit_is_made_of_an_index_that_is_aligned_already(lab: Lab) -> None:
+    once(lab.config(**aligned()))
+    source = {**aligned()["source"], "index": str(lab.root / "state/aligned/scope/1")}
+    with pytest.raises(UsageError, match=r"is aligned already.*made of, states"):
+        once(lab.config(source=source))
+
+
+def test_a_fit_that_cannot_be_kept_is_not_made_twice(lab: Lab) -> None:
+    in_the_way = lab.root / "state/aligned/scope/kept.json"
+    with lab.service(**aligned()) as service:
+        service.wait_for(lambda: fits_running(lab.root), every=0.01)
+        in_the_way.mkdir()  # as a disk that cannot be written
+        service.wait_for(lambda: "alignment is put off" in service.log.read_text())
+        in_the_way.rmdir()
+        service.wait_for(lambda: told(service)[0] == "aligned")
+        assert len(_begun(service)) == 1
+        assert service.terminate() == 0
+
+
+@pytest.mark.parametrize("module", ["networkx", "ot"])
+def test_check_says_what_types_lacks(
+    lab: Lab, module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # as where it is not installed
+    assert main(["check", "--force", "--config", str(lab.config_file(**aligned(mode="types")))]) == 1
+    assert f"mode types needs {module}, not installed" in capsys.readouterr().out
+    assert main(["check", "--force", "--config", str(lab.config_file(**aligned()))]) == 0
 
 
 def test_another_basis_is_fitted_anew(lab: Lab) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cellvigil_indexes.aligning.libraries import library
 from cellvigil_indexes.aligning.maps import simplex
 
 SIDES = (760, 700)
@@ -27,7 +28,7 @@ def _problem(seed: int, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_the_cheapest_pairs_lead_to_the_optimum_of_all_pairs(kind: str) -> None:
     p, q, costs = _problem(3, kind)
     plan, _ = simplex.emd(p, q, costs)
-    whole = simplex._pot().emd(p, q, costs, numItermax=10_000_000)
+    whole = library("ot", "POT", "the twin").emd(p, q, costs, numItermax=10_000_000)
     assert np.isclose(np.vdot(plan, costs), np.vdot(whole, costs), rtol=1e-9)
     np.testing.assert_allclose(plan.sum(axis=1), p, atol=1e-12)
     np.testing.assert_allclose(plan.sum(axis=0), q, atol=1e-12)

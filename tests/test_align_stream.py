@@ -14,20 +14,24 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from cellvigil import config
 from cellvigil.bundle.index import IndexEncoder
 from cellvigil.data import UNKNOWN
-from cellvigil.errors import StoreError, UsageError
+from cellvigil.errors import StoreError, StoreFull, UsageError
 from cellvigil.events import DOSED, MEDIUM, Event
 from cellvigil.ledger import Design
+from cellvigil.metrics import AlignmentMetrics
 from cellvigil.platemap import BLANK, CONTROL, TREATED, PlatePlan, WellPlan
 from cellvigil.service import straying
+from cellvigil.service.control_wells import ControlWells
 from cellvigil.service.fits import Failed, Fits, Kept
 from cellvigil.service.recalling import due
 from cellvigil.service.warmup import control_frames, untouched_until, warm_up
 from cellvigil.store.gone import folder_of
-from cellvigil.store.vectors import read_vectors
+from cellvigil.store.recover import plate_folders
+from cellvigil.store.vectors import read_vectors, vectors_of
 from cellvigil.store.writer import Store, open_store
 from cellvigil.table import rows as table_rows
 from cellvigil_indexes.inputs.stored_vectors import read_stored_vectors
@@ -96,7 +100,30 @@ def test_a_warm_up_is_the_newest_counted_frames_of_control_wells(tmp_path: Path)
     assert [f.key.timepoint for f in control_frames(ledger, "scope", 3)] == [2, 2, 1]
     store.journal_lines(SERIES, [{"kind": "dropped", "series": list(SERIES), "t": 2, "tiers": ["embeddings"]}])
     assert {frame.t for frame in warm_up(ledger, "scope", CONTROLS, 1000, ()).frames}.isdisjoint({2})
+    store.journal_lines(SERIES, [{"kind": "dropped", "series": list(SERIES), "t": 1, "tiers": ["measurements"]}])
+    assert {frame.t for frame in warm_up(ledger, "scope", CONTROLS, 1000, ()).frames}.isdisjoint({1, 2})
     store.close()
+
+
+def test_frames_without_vectors_of_the_indexes_encoders_are_no_warm_up(tmp_path: Path) -> None:
+    """An index that was built again with another encoder: what was stored before cannot be fitted on."""
+    with contextlib.closing(open_store(tmp_path)) as store:
+        write(store, "A1")
+        plan(store, {"A1": CONTROL})
+        for encoders, cells in (([LITE0], 12), ([LITE0, replace(LITE0, name="other")], 0),
+                                ([replace(LITE0, sha256="11" * 32)], 0)):  # fmt: skip
+            found = warm_up(store.ledger, "scope", CONTROLS, 10, (), holds=vectors_of(tmp_path, encoders))
+            assert (found.cells, len(found.frames)) == (cells, cells // 4)
+
+
+def test_drift_from_an_earlier_fit_is_taken_back_with_the_next_one(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    metrics = AlignmentMetrics(registry)
+    source = config.Source(name="scope", kind="ometiff", path=tmp_path, index="x", align=CONTROLS)
+    with contextlib.closing(open_store(tmp_path)) as store:
+        metrics.drift("scope", 4.0)
+        ControlWells(source, store, [LITE0], metrics).hold({})  # where they are now cannot be told
+        assert registry.get_sample_value("cellvigil_alignment_drift_ratio", {"source": "scope"}) is None
 
 
 def test_types_wait_for_cells_of_every_group(tmp_path: Path) -> None:
@@ -188,6 +215,14 @@ def test_a_fit_is_kept_and_what_was_cut_off_is_swept(tmp_path: Path) -> None:
         again.kept()
 
 
+def test_no_fit_is_begun_that_has_no_room(tmp_path: Path) -> None:
+    fits = Fits(tmp_path, "scope")
+    with pytest.raises(StoreFull, match="the aligned index may take 1000000000 MB"):
+        fits.prepare([(key(), 0)], needs=10**15)
+    assert list(fits.folder.iterdir()) == []
+    assert fits.prepare([(key(), 0)], needs=1) == 1
+
+
 @given(seed=st.integers(0, 10_000), frames=st.integers(3, 40), shift=st.floats(0, 30), scale=st.floats(0.01, 100))
 def test_drift_is_in_units_of_the_spread_at_the_fit(seed: int, frames: int, shift: float, scale: float) -> None:
     rng = np.random.default_rng(seed)
@@ -225,6 +260,18 @@ def test_what_is_due_for_a_recall_is_the_newest_first_and_not_what_the_index_cal
     assert {place for place, aligned in told.items() if aligned} == {("A1", 1)}
     assert sum(ledger.calls(done.key, 0)[1].values()) == 4
     assert UNKNOWN in ledger.calls(done.key, 0)[1]
+
+
+@pytest.mark.parametrize("cells", [0, 6])
+def test_a_plate_that_retention_deleted_is_not_brought_back_by_a_recall(tmp_path: Path, cells: int) -> None:
+    with contextlib.closing(open_store(tmp_path)) as store:
+        write(store, "A1", times=1, n=cells)
+        frame = store.ledger.frame(key("A1", 0))
+        assert store.leave(SERIES)
+        with pytest.raises(ValueError, match="not in the store"):
+            store.append_calls(frame, calls_of(cells, bundle="12" * 32), CLASSES, GROUPS)
+        assert plate_folders(tmp_path) == []
+        assert store.ledger.is_gone(SERIES)
 
 
 def test_aligning_needs_stored_embeddings(tmp_path: Path) -> None:

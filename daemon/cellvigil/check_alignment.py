@@ -6,6 +6,7 @@ Reads what is kept of earlier fits, and verifies the aligned index; writes nothi
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Iterator
 
 from cellvigil import config
@@ -13,9 +14,10 @@ from cellvigil.bundle.index import open_index
 from cellvigil.bundle.reference import ReferenceIndex
 from cellvigil.errors import CellvigilError
 from cellvigil.service.fit_basis import basis_of
-from cellvigil.service.fits import Fits
+from cellvigil.service.fits import Fits, Kept
 
 OK, WARN, FAIL = "ok", "warn", "fail"
+_OF_TYPES = ("networkx", "ot")  # of the extra `index`: communities, and optimal transport
 
 
 def alignment_findings(
@@ -27,6 +29,9 @@ def alignment_findings(
         return
     if importlib.util.find_spec("cellvigil_indexes") is None:
         yield FAIL, "align: the package cellvigil_indexes, which fits, is not installed beside this program"
+    if align.mode == "types" and (missing := [name for name in _OF_TYPES if importlib.util.find_spec(name) is None]):
+        hint = f"pip install 'cellvigil[index]' for {sys.executable}"
+        yield FAIL, f"align: mode types needs {' and '.join(missing)}, not installed beside this program; {hint}"
     try:
         basis = basis_of(source, index)
         kept, failed, asked = fits.kept(), fits.failed(), fits.asked()
@@ -39,17 +44,20 @@ def alignment_findings(
         why = "" if kept is None else " (the index, or align, is another than at the last fit)"
         yield OK, f"align: {align.mode}, to be fitted on {align.warm_up_cells} cells; unaligned until then{why}"
     elif asked in ("", kept.answers):
-        yield _kept(fits, kept.number, f"fitted on {kept.cells} cells at {kept.at[:16]}Z")
+        yield _kept(fits, kept, f"fitted on {kept.cells} cells at {kept.at[:16]}Z")
     else:
         yield OK, f"align: a new fit was asked for at {asked[:16]}Z"
     if failed is not None:
         yield WARN, f"align: the last fit failed: {failed.why}"
 
 
-def _kept(fits: Fits, number: int, text: str) -> tuple[str, str]:
+def _kept(fits: Fits, kept: Kept, text: str) -> tuple[str, str]:
     """Whether the aligned index in force is as it was made."""
     try:
-        index = open_index(fits.bundle(number))
+        index = open_index(fits.bundle(kept.number))
     except CellvigilError as error:
         return FAIL, f"align: {error}; ask for a new fit with `cellvigil align --refit`"
+    if index.sha256 != kept.sha256:
+        what = f"align: {fits.bundle(kept.number)} is {index.sha256[:12]}, but the fit in force is {kept.sha256[:12]}"
+        return FAIL, f"{what}; bring that one back, or ask for a new fit with `cellvigil align --refit`"
     return OK, f"align: {text}, bundle {index.sha256[:12]}"

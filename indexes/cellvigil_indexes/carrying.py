@@ -38,6 +38,7 @@ class Asked:
     references_by: str | None = None  # types: an expression over image paths that tells labelled data sets apart
     alpha: float | None = None
     graph_k: int | None = None
+    weights: tuple[tuple[str, float], ...] = ()  # types: encoder and its weight in the vote
     seed: int = 0
 
 
@@ -73,7 +74,8 @@ def settings_of_fit(asked: Asked) -> AlignSettings:
         filter=asked.filters,
         unmatched=asked.unmatched,
         voting=usual.voting if asked.voting is None else asked.voting,
-        alpha=usual.alpha if asked.alpha is None else asked.alpha,
+        alpha=asked.alpha,
+        weights=asked.weights,
         graph_k=usual.graph_k if asked.graph_k is None else asked.graph_k,
         seed=asked.seed,
     )

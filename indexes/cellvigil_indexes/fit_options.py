@@ -9,7 +9,7 @@ from cellvigil.errors import UsageError
 from cellvigil_indexes.aligning.settings import VOTINGS
 from cellvigil_indexes.carrying import CHOICES, MODES, Asked
 
-_OF_TYPES = ("no_filter", "unmatched", "voting", "references_by", "alpha", "graph_k")
+_OF_TYPES = ("no_filter", "unmatched", "voting", "references_by", "weight", "alpha", "graph_k")
 _OF_FIT = ("present", *_OF_TYPES)
 
 
@@ -29,7 +29,14 @@ def add_fit(command: argparse.ArgumentParser) -> None:
         metavar="RULE",
         help="types: map labelled data sets apart, told by this expression over paths",
     )
-    add("--alpha", type=_part, metavar="SHARE", help="of the transport: structure against features, 0 to 1 (0.1)")
+    add("--weight", action="append", default=[], type=_weight, metavar="ENCODER=W", help="types: what an "
+        "encoder weighs in the vote (default: 1); again for more")  # fmt: skip
+    add(
+        "--alpha",
+        type=_part,
+        metavar="SHARE",
+        help="of the transport: structure against features, 0 to 1 (auto: 0.1; fgw: 0.5)",
+    )
     add("--graph-k", type=int, metavar="K", help="neighbours in the graphs of cells (default: 15)")
 
 
@@ -55,6 +62,7 @@ def asked_of(index: ReferenceIndex, args: argparse.Namespace, method: str) -> As
         references_by=args.references_by,
         alpha=args.alpha,
         graph_k=args.graph_k,
+        weights=_weights(index, args.weight),
         seed=args.seed,
     )
 
@@ -76,6 +84,24 @@ def _present(index: ReferenceIndex, given: list[str]) -> tuple[str, ...]:
     if not present:
         raise UsageError("no class of this index counts as alive", hint="name the classes there with --present")
     return tuple(present)
+
+
+def _weights(index: ReferenceIndex, given: list[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
+    names = [encoder.name for encoder in index.encoders]
+    if unknown := [name for name, _ in given if name not in names]:
+        raise UsageError(f"--weight names {', '.join(unknown)}, and the index is called by {', '.join(names)}")
+    return tuple(dict(given).items())
+
+
+def _weight(text: str) -> tuple[str, float]:
+    name, _, weight = text.rpartition("=")
+    try:
+        value = float(weight)
+    except ValueError:
+        value = 0.0
+    if not name or not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form efficientnet-lite0=2")
+    return name, value
 
 
 def _part(text: str) -> float:

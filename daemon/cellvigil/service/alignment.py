@@ -16,16 +16,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cellvigil import config
-from cellvigil.bundle.index import check_encoders, open_index
-from cellvigil.bundle.origin import aligned_from
 from cellvigil.bundle.reference import ReferenceIndex
 from cellvigil.errors import BundleError, CellvigilError, UsageError
 from cellvigil.metrics import AlignmentMetrics
 from cellvigil.pipeline import Recipe
 from cellvigil.service.catching_up import CatchingUp
 from cellvigil.service.control_wells import ControlWells
-from cellvigil.service.fit_basis import arguments, basis_of
+from cellvigil.service.fit_basis import arguments, basis_of, room_for
 from cellvigil.service.fits import Failed, Fits, Kept
+from cellvigil.service.fitted import open_fit
 from cellvigil.service.fitting import Fitting
 from cellvigil.service.lasting import Lasting
 from cellvigil.service.log import LOGGER
@@ -33,6 +32,7 @@ from cellvigil.service.opening import recipe_of
 from cellvigil.service.recipes import Recipes, lenient, marked
 from cellvigil.service.warmup import WarmUp, warm_up
 from cellvigil.store.lines import utc
+from cellvigil.store.vectors import vectors_of
 from cellvigil.store.writer import Store
 
 WAITING, ALIGNED, FAILED = "waiting", "aligned", "failed"
@@ -107,7 +107,7 @@ class SourceAlignment:
         if kept is None:
             return
         try:
-            self._swap(kept, self._opened(kept.number), now)
+            self._swap(kept, self._opened(kept.number, kept.sha256), now)
         except CellvigilError as error:
             if self._fits.asked() in ("", kept.answers):
                 what = f"the aligned index of source {name} cannot be used: {error.what}"
@@ -157,14 +157,15 @@ class SourceAlignment:
         """See what cells there are, and begin the fit with enough."""
         align, index, store = self._source.align, self._base.index, self._house.store
         groups = sorted({group for group in index.groups.values() if group not in ("none", "artefact")})
-        warm = warm_up(store.ledger, self._source.name, align, wanted, groups)
+        holds = vectors_of(store.path, index.encoders)
+        warm = warm_up(store.ledger, self._source.name, align, wanted, groups, holds=holds)
         self._house.metrics.cells.labels(self._source.name).set(warm.cells)
         if warm.cells < wanted or warm.lacking:
             lacking = f", and hardly any cell is called {', '.join(warm.lacking)}" if warm.lacking else ""
             self._say(f"{warm.cells} of {wanted} cells of untouched wells are there for a fit{lacking}")
             return
         asked = self._fits.asked()
-        number = self._fits.prepare((frame.key, frame.revision) for frame in warm.frames)
+        number = self._fits.prepare(((frame.key, frame.revision) for frame in warm.frames), room_for(index))
         words = arguments(self._basis, index, store.path, self._fits, number)
         self._begun = _Begun(Fitting.begin(words, self._fits.log(number)), number, warm, asked)
         self._say(f"a fit on {warm.cells} cells runs")
@@ -172,8 +173,11 @@ class SourceAlignment:
         LOGGER.info("alignment: the fit begins", extra=told)
 
     def _end(self, code: int, now: datetime) -> None:
-        """Take what a fit has made into use, or say why not."""
-        begun, self._begun = self._begun, None
+        """Take what a fit has made into use, or say why not.
+
+        A fit is under way until what came of it is written down: with a full disk that is tried again, not the fit.
+        """
+        begun = self._begun
         if begun is None:
             return
         if code != 0:
@@ -194,6 +198,7 @@ class SourceAlignment:
             hold=self._controls.measured(begun.warm),
         )
         self._fits.keep(kept)
+        self._begun = None
         self._swap(kept, index, now)
         told = {"source": self._source.name, "bundle": index.sha256[:12], "cells": kept.cells}
         LOGGER.info("alignment: the fit is taken", extra=told)
@@ -202,11 +207,12 @@ class SourceAlignment:
         before = self._fits.failed()
         same = before is not None and dict(before.basis) == self._basis and before.answers == begun.answers
         attempts = 1 + (before.attempts if before is not None and same else 0)
+        self._fits.fail(Failed(attempts, begun.warm.cells, why, self._basis, begun.answers))
+        self._begun = None
         self._house.metrics.failures.labels(self._source.name).inc()
         unaligned = "the one before stays in force" if self._kept else "calls go on unaligned"
         extra = {"source": self._source.name, "why": why, "attempt": attempts, "log": str(self._fits.log(begun.number))}
         LOGGER.error(f"alignment: the fit failed; {unaligned}", extra=extra)
-        self._fits.fail(Failed(attempts, begun.warm.cells, why, self._basis, begun.answers))
         if self._kept is None:
             self._unaligned()
         else:
@@ -221,17 +227,12 @@ class SourceAlignment:
         self._house.recipes.swap(self._source.name, marked(recipe, {"alignment": status}))
         self._say(failed.why if failed is not None and status == FAILED else "no fit yet")
 
-    def _opened(self, number: int) -> ReferenceIndex:
-        """The aligned index of a fit, verified. Raises BundleError for one that may not take the base's place."""
-        memory = self._house.settings.state_dir / "verified.json"
-        folder, base = self._fits.bundle(number), self._base.index
-        index = open_index(folder, memory=memory)
-        if aligned_from(index) != base.sha256:
-            raise BundleError(f"it is not an aligned version of {base.name}", where=folder, hint="fit it anew")
-        if index.image_rule != base.image_rule:
-            raise BundleError(f"its image rule is not that of {base.name}", where=folder, hint="fit it anew")
-        check_encoders(index, [encoder.bundle for encoder in self._house.encoders.values()])
-        return index
+    def _opened(self, number: int, sha256: str = "") -> ReferenceIndex:
+        """The aligned index of a fit. Raises BundleError as `open_fit` does."""
+        house = self._house
+        memory = house.settings.state_dir / "verified.json"
+        bundles = [encoder.bundle for encoder in house.encoders.values()]
+        return open_fit(self._fits.bundle(number), self._base.index, bundles, sha256=sha256, memory=memory)
 
     def _swap(self, kept: Kept, index: ReferenceIndex, now: datetime) -> None:
         """From now on cells are called by the aligned index."""

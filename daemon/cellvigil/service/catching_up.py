@@ -8,7 +8,7 @@ microscope may have been another then. The rest is `cellvigil once --recall`'s.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from datetime import datetime, timedelta
 
 from cellvigil.data import FrameKey
@@ -16,7 +16,7 @@ from cellvigil.ledger import CommittedFrame
 from cellvigil.metrics import AlignmentMetrics
 from cellvigil.pipeline import Recipe
 from cellvigil.service.log import LOGGER
-from cellvigil.service.recalling import CALLED, due, recall
+from cellvigil.service.recalling import CALLED, GONE, due, recall
 from cellvigil.store.writer import Store
 
 _RUNNING = timedelta(days=1)  # a plate without a frame for so long is over
@@ -60,15 +60,23 @@ class CatchingUp:
 
     def work(self, recipe: Recipe, seconds: float) -> None:
         """Call frames again for so long, one at least. Raises StoreFull: they wait on."""
-        until, done, worked = time.monotonic() + seconds, 0, False
-        while self._waiting and not (worked and time.monotonic() >= until):
-            frame, worked = self._waiting[0], True
-            if recall(self._store, frame, recipe) == CALLED:
-                done += 1
-            else:
-                self._given_up.add((frame.key, frame.revision))
-            self._waiting.popleft()
-        if done:
-            self._metrics.recalled.labels(self._source).inc(done)
-            extra = {"source": self._source, "frames": done, "left": len(self._waiting)}
+        until, ends, worked = time.monotonic() + seconds, Counter[str](), False
+        try:
+            while self._waiting and not (worked and time.monotonic() >= until):
+                frame, worked = self._waiting[0], True
+                ends[end := recall(self._store, frame, recipe)] += 1
+                if end != CALLED:
+                    self._given_up.add((frame.key, frame.revision))
+                self._waiting.popleft()
+        finally:  # also what was done before the disk was full is told
+            self._tell(ends)
+
+    def _tell(self, ends: Counter[str]) -> None:
+        about = {"source": self._source, "left": len(self._waiting)}
+        if ends[CALLED]:
+            self._metrics.recalled.labels(self._source).inc(ends[CALLED])
+            extra = {**about, "frames": ends[CALLED]}
             LOGGER.info("alignment: frames from before it are called again", extra=extra)
+        if ends[GONE]:
+            what = "alignment: frames from before it keep their calls: retention has deleted their embeddings"
+            LOGGER.warning(what, extra={**about, "frames": ends[GONE]})

@@ -5,6 +5,7 @@ Reads stored embeddings, of a few frames a look, each once; asks for a refit and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -55,6 +56,7 @@ class ControlWells:
         """From now on they are held against this."""
         self._hold = straying.hold_from(measured)
         self.beyond = False
+        self._metrics.drift(self._source.name, math.nan)  # what was told is from where they were at an earlier fit
 
     def look(self) -> None:
         """Measure how far they have come; ask for a refit, once, beyond the limit."""

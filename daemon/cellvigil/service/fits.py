@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cellvigil.data import FrameKey
-from cellvigil.errors import StoreError, store_failure
+from cellvigil.errors import StoreError, StoreFull, store_failure
 from cellvigil.journal import fsync_path
 from cellvigil.store.commit import replace_file
 from cellvigil.store.lines import utc
@@ -92,9 +92,10 @@ class Fits:
         """Where a fit says what it has to say."""
         return self.folder / f"{number}.log"
 
-    def prepare(self, frames: Iterable[tuple[FrameKey, int]]) -> int:
+    def prepare(self, frames: Iterable[tuple[FrameKey, int]], needs: int = 0) -> int:
         """Name the frames (and their revisions) of the next fit; returns its number. What a fit left that was cut off
-        before it was in force is deleted. Raises StoreError (StoreFull).
+        before it was in force is deleted. Raises StoreError; StoreFull also where less than `needs` bytes are free, so
+        that a fit does not fail, and count as one that failed, for want of room.
         """
         kept = self.kept()
         number = 1 + (kept.number if kept else 0)
@@ -109,8 +110,12 @@ class Fits:
             for left in (self.bundle(number), *self.folder.glob(f".{number}.*")):
                 if left.exists():
                     shutil.rmtree(left)
+            free = shutil.disk_usage(self.folder).free
         except OSError as error:
             raise store_failure("a fit cannot be prepared", error, where=self.folder) from error
+        if free < needs:
+            what = f"{free / 1e6:.0f} MB free, and the aligned index may take {needs / 1e6:.0f} MB"
+            raise StoreFull(what, where=self.folder, hint="free some space on that disk; then the fit begins by itself")
         replace_file(self.table(number), text.getvalue().encode())
         return number
 

@@ -8,7 +8,7 @@ change is what the assay is about.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -33,16 +33,28 @@ class WarmUp:
     lacking: tuple[str, ...] = ()  # groups of the index that (hardly) no cell was called; mode types only
 
 
-def warm_up(ledger: Ledger, source: str, align: config.Align, wanted: int, groups: Collection[str]) -> WarmUp:
+def warm_up(
+    ledger: Ledger,
+    source: str,
+    align: config.Align,
+    wanted: int,
+    groups: Collection[str],
+    *,
+    holds: Callable[[CommittedFrame], bool] = lambda _frame: True,
+) -> WarmUp:
     """The newest frames of `source` that may be fitted on, with `wanted` counted cells if there are so many.
 
-    With mode types, frames are added until each of `groups` is spanned, up to five times the cells.
+    `holds` says whether a frame has the vectors that a fit needs: those from before an encoder came to the index, or
+    was replaced by another version, have none. With mode types, frames are added until each of `groups` is spanned, up
+    to five times the cells.
     """
     frames: list[CommittedFrame] = []
     cells, called = 0, Counter[str]()
     spanning = groups if align.mode == "types" else ()
     for series in _newest_first(ledger, source):
         for frame in sorted(_usable(ledger, series, align), key=_age):
+            if not holds(frame):
+                continue
             frames.append(frame)
             cells += frame.n_cells - frame.edge
             if spanning:
@@ -94,9 +106,10 @@ def _usable(ledger: Ledger, series: Series, align: config.Align) -> Iterator[Com
             continue
         newest = {frame.key: frame for frame in ledger.frames(series, well) if frame.acquired_at < until}
         for frame in newest.values():
-            there = has_vectors(frame, ledger.dropped(series, frame.t)) and not ledger.is_lost(
-                frame.key, frame.revision
-            )
+            dropped = ledger.dropped(series, frame.t)
+            there = has_vectors(frame, dropped) and "measurements" not in dropped  # these say which cells count
+            if there and ledger.is_lost(frame.key, frame.revision):
+                continue
             if there and frame.outcome == "counted" and frame.n_cells > frame.edge:
                 yield frame
 

@@ -23,7 +23,11 @@ def add_calls(holdings: Holdings, frame: CommittedFrame, calls: Calls, index: li
     bytes that its checksum does not know. So an index that called the frame before is not heard again: a line alone
     makes its calls from then the current ones.
     """
-    place = holdings.place(frame.key.series)
+    there = holdings.ledger.frame(frame.key, frame.revision)
+    place = holdings.known(frame.key.series)
+    if place is None or there is None or (there.path, there.t) != (frame.path, frame.t):
+        # To begin the plate here would bring a deleted one back, empty.
+        raise ValueError(f"{frame.key} is not in the store (any more)")
     if frame.n_cells and "measurements" in place.plate.dropped.get(frame.t, ()):
         raise ValueError(f"the measurements of {frame.key} were deleted by retention: which cells count is not known")
     one = place.plate.place(frame.key)

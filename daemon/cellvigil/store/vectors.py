@@ -6,7 +6,7 @@ own in the same plate.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +15,7 @@ import numpy as np
 from cellvigil.data import F32, Bools, Embeddings
 from cellvigil.errors import StoreError
 from cellvigil.ledger import CommittedFrame
+from cellvigil.store.gone import folder_of
 from cellvigil.store.plate import FEATURES_TABLE, tier_of
 from cellvigil.store.rows import read_embedding, read_table, table_attributes
 
@@ -36,6 +37,22 @@ def has_vectors(frame: CommittedFrame, dropped: Collection[str] = ()) -> bool:
     """Whether a frame's embeddings are in the store, whichever encoder's; True for one without cells."""
     kept = any(tier_of(table) == "embeddings" for table in frame.tables)
     return not frame.n_cells or (kept and "embeddings" not in dropped)
+
+
+def vectors_of(store: Path, encoders: Collection[Encoding]) -> Callable[[CommittedFrame], bool]:
+    """A function that says whether a frame's embeddings by all of these encoders, in these versions, were kept.
+
+    It looks at a field's tables once, and remembers: for one pass over the frames.
+    """
+    known: dict[tuple[Path, tuple[str, ...]], bool] = {}
+
+    def holds(frame: CommittedFrame) -> bool:
+        at = (folder_of(store, frame.key.series) / frame.path, frame.tables)
+        if at not in known:
+            known[at] = all(_has_table(at[0], frame, encoder) for encoder in encoders)
+        return known[at]
+
+    return holds
 
 
 def read_vectors(
@@ -61,6 +78,13 @@ def counted_rows(plate: Path, frame: CommittedFrame, *, dropped: Collection[str]
     """(n_cells,) bool: the cells that count, because their mask does not touch the border. Raises StoreError."""
     rows = read_table(plate / frame.path, FEATURES_TABLE, frame.t, frame.n_cells, dropped=dropped)
     return np.asarray(rows["touches_edge"] == 0)
+
+
+def _has_table(field: Path, frame: CommittedFrame, encoder: Encoding) -> bool:
+    try:
+        return bool(_table_of(field, frame, encoder))
+    except StoreError:
+        return False
 
 
 def _table_of(field: Path, frame: CommittedFrame, encoder: Encoding) -> str:

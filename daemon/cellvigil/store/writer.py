@@ -163,8 +163,8 @@ class Store:
 
         Where that index called the frame before, its calls from then become the current ones again.
 
-        Raises ValueError if `calls` are not one a cell or retention has deleted the frame's measurements, StoreError
-        (StoreFull) if the disk fails.
+        Raises ValueError if `calls` are not one a cell, or retention has deleted the frame's measurements or its plate,
+        StoreError (StoreFull) if the disk fails.
         """
         with self._open():
             if len(calls) != frame.n_cells:

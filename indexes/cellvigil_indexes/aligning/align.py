@@ -91,7 +91,7 @@ def align(
     return Alignment(
         rows=frozen_array(rows[present].astype(np.int64)),
         classes=tuple(kept),
-        voters=tuple(_weighed(voting.rows_of(every.voters, present))),
+        voters=tuple(voting.rows_of(every.voters, present)),
         shares=dict(zip(kept, every.shares.tolist(), strict=True)),
         shared=shared,
         extra={name: frozen_array(block[taken.rows]) for name, block in whole.items()},
@@ -165,13 +165,14 @@ def _fitted(sides: _Sides, settings: AlignSettings) -> Fitted:
         for rows in places
     ]  # fmt: skip
     if len(parts) == 1:
-        return parts[0]
+        return replace(parts[0], voters=_weighed(parts[0].voters, settings))
     kept = np.zeros(len(sides.labels), dtype=bool)
     for part, rows in zip(parts, places, strict=True):
         kept[rows] = part.kept
     shares = np.mean([part.shares for part in parts], axis=0)
     told = {"references": [part.told for part in parts]}
-    return Fitted(voting.pooled([part.voters for part in parts], places), kept, shares, told)
+    voters = _weighed(voting.pooled([part.voters for part in parts], places), settings)
+    return Fitted(voters, kept, shares, told)
 
 
 def _some(target: Embeddings, settings: AlignSettings) -> Embeddings:
@@ -207,9 +208,11 @@ def _asked(sides: _Sides, fit: Fitted, cells: Embeddings) -> voting.Opinions:
     return voting.asked(voting.rows_of(fit.voters, present), sides.labels[present], sides.classes, cells)
 
 
-def _weighed(voters: Sequence[VoterPlan]) -> list[VoterPlan]:
-    total = sum(voter.weight for voter in voters)
-    return [replace(voter, weight=voter.weight / total) for voter in voters]
+def _weighed(voters: Sequence[VoterPlan], settings: AlignSettings) -> list[VoterPlan]:
+    """With its encoders' weight each (of several: their mean), all summing to 1."""
+    given = dict(settings.weights)
+    weights = [voter.weight * float(np.mean([given.get(name, 1.0) for name in voter.encoders])) for voter in voters]
+    return [replace(voter, weight=weight / sum(weights)) for voter, weight in zip(voters, weights, strict=True)]
 
 
 def _told(

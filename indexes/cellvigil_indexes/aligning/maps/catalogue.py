@@ -8,6 +8,7 @@ target's cells must stay as the encoders gave them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from cellvigil_indexes.aligning.maps.coral import coral
@@ -21,15 +22,19 @@ from cellvigil_indexes.aligning.values import Mapper
 PULL = 0.05
 """How strongly the relaxed transport holds to the class shares it is given."""
 
+_TRANSPORTS = {
+    "fgw": Transport(),
+    "fgw-coral": Transport(before="coral"),
+    "fgw-relaxed": Transport(pull=PULL),
+}
+
 MAPS: Mapping[str, Mapper] = {
     "none": unmoved,
     "zscore": zscore,
     "coral": coral,
     "sphering": sphering,
     "monge": monge,
-    "fgw": fgw,
-    "fgw-coral": partial(fgw, settings=Transport(before="coral")),
-    "fgw-relaxed": partial(fgw, settings=Transport(pull=PULL)),
+    **{name: partial(fgw, settings=how) for name, how in _TRANSPORTS.items()},
 }
 """By the name that `--align` takes.
 
@@ -39,5 +44,14 @@ and two encoders, with true class shares, that was better than after any shift: 
 must not take a shift off under class shares that it is looking for.
 """
 
-TRANSPORTS = ("fgw", "fgw-coral", "fgw-relaxed")
+TRANSPORTS = tuple(_TRANSPORTS)
 """Those that need POT, and carry no cell but the references they were fitted on."""
+
+
+def mapper_of(name: str, *, alpha: float | None, k: int, subset: int, seed: int) -> Mapper:
+    """The map of that name; a transport with this alpha (None: its own, 0.5), graph, subsets and seed."""
+    if name not in _TRANSPORTS:
+        return MAPS[name]
+    usual = _TRANSPORTS[name]
+    weighed = usual.alpha if alpha is None else alpha
+    return partial(fgw, settings=replace(usual, alpha=weighed, k=k, subset=subset, seed=seed))

@@ -10,13 +10,10 @@ POT is in the extra `index`, imported where it is used.
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
 import numpy as np
 
 from cellvigil.data import I64, Bools
-from cellvigil.errors import UsageError
+from cellvigil_indexes.aligning.libraries import library
 from cellvigil_indexes.aligning.values import F64
 
 SMALL = 500_000
@@ -73,7 +70,9 @@ def _whole(p: F64, q: F64, costs: F64, duals: Duals | None) -> tuple[Coordinates
 
 
 def _over_all(p: F64, q: F64, costs: F64, duals: Duals | None) -> tuple[F64, Duals]:
-    plan, told = _pot().emd(p, q, costs, numItermax=_PIVOTS, log=True, potentials_init=duals)
+    plan, told = library("ot", "POT", "optimal transport").emd(
+        p, q, costs, numItermax=_PIVOTS, log=True, potentials_init=duals
+    )
     return plan, (told["u"], told["v"])
 
 
@@ -83,7 +82,7 @@ def _over(p: F64, q: F64, costs: F64, given: Bools) -> tuple[Coordinates, Duals]
 
     rows, columns = np.nonzero(given)
     table = coo_array((costs[rows, columns], (rows, columns)), shape=costs.shape)
-    plan, told = _pot().emd(p, q, table, numItermax=_PIVOTS, log=True)
+    plan, told = library("ot", "POT", "optimal transport").emd(p, q, table, numItermax=_PIVOTS, log=True)
     entries = np.asarray(plan.row, np.int64), np.asarray(plan.col, np.int64), np.asarray(plan.data, np.float64)
     return entries, (told["u"], told["v"])
 
@@ -125,13 +124,3 @@ def _stair(p: F64, q: F64) -> Bools:
         else:
             break
     return stair
-
-
-def _pot() -> Any:
-    try:
-        ot = importlib.import_module("ot")
-    except ImportError as error:
-        raise UsageError(
-            "optimal transport needs POT, which is not installed", hint="pip install 'cellvigil[index]'"
-        ) from error
-    return ot

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from cellvigil.data import F32, I64
+from cellvigil_indexes.aligning.libraries import library
 from cellvigil_indexes.aligning.sharing.clusters import ClusterSettings, check_size, kept_centres, labels_from
 from cellvigil_indexes.aligning.sharing.graph import WeightedGraph, weighted_graph
 from cellvigil_indexes.aligning.sharing.propagating import propagated
@@ -37,8 +38,7 @@ def louvain_of(vectors: F32, graph: WeightedGraph, settings: ClusterSettings, *,
 
 def _communities(graph: WeightedGraph, seed: int) -> list[I64]:
     """Rows of each community, the largest first, then the one with the lowest row."""
-    import networkx  # type: ignore[import-untyped]  # noqa: PLC0415 - only an alignment needs it
-
+    networkx = library("networkx", "networkx", "Louvain's communities")
     drawn = networkx.Graph()
     drawn.add_nodes_from(range(len(graph)))
     rows, columns = np.nonzero(np.triu(graph.weights, 1))

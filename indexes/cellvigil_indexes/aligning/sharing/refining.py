@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cellvigil.data import I32
+from cellvigil_indexes.aligning.libraries import library
 from cellvigil_indexes.aligning.values import F64, Matches
 
 _PERPLEXITY = 30.0  # at most; a third of the points, where there are few
@@ -73,12 +74,11 @@ def vectors_of(matches: Matches) -> F64:
 
 def placed(vectors: Sequence[F64], seed: int) -> F64:
     """All score vectors in two dimensions, (points, 2)."""
-    from sklearn.manifold import TSNE  # noqa: PLC0415 - only an alignment needs it
-
+    manifold = library("sklearn.manifold", "scikit-learn", "the proximity of clusters")
     points = np.concatenate(list(vectors))
     perplexity = min(_PERPLEXITY, max(1.0, (len(points) - 1) / 3.0))
     alike = not np.ptp(points, axis=0).any()  # PCA has no axis to start from
-    how = TSNE(perplexity=perplexity, init="random" if alike else "pca", method="exact", random_state=seed)
+    how = manifold.TSNE(perplexity=perplexity, init="random" if alike else "pca", method="exact", random_state=seed)
     return np.asarray(how.fit_transform(points), dtype=np.float64)
 
 

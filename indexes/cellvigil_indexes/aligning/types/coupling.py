@@ -25,6 +25,15 @@ ITERATIONS = 10
 """Of a plan: it starts from the features alone, which decide nearly all of it at the default alpha."""
 
 
+ALPHA = 0.1
+"""Of the transport, where nobody asks for another: along the common axes features tell nearly all."""
+
+
+def alpha_of(settings: AlignSettings) -> float:
+    """The trade-off between features (0) and structure (1)."""
+    return ALPHA if settings.alpha is None else settings.alpha
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Side:
     """One side of a transport. Row i of everything is cell i."""
@@ -91,7 +100,7 @@ class _Part:
 
 def _part(side: Side, rows: I64, settings: AlignSettings, against: F64 | None) -> _Part:
     """With its geodesic distances; for alpha 0, at which nobody looks at them, with ones."""
-    bent = settings.alpha > 0
+    bent = alpha_of(settings) > 0
     structure = side.structure(rows, settings.graph_k) if bent else np.ones((len(rows), len(rows)))
     return _Part(side.rows(rows), structure, against)
 
@@ -105,7 +114,7 @@ def _averaged(here: _Part, labels: I16, weight: F64, there: list[_Part], setting
         cells = len(part.side.placed)
         costs = _costs(own.placed, part.side.placed, labels, part.against)
         equal = np.full(cells, 1.0 / cells)
-        given = problem(costs, here.structure, part.structure, weight, equal, alpha=settings.alpha)
+        given = problem(costs, here.structure, part.structure, weight, equal, alpha=alpha_of(settings))
         plan = fused_plan(given, iterations=ITERATIONS)
         told.append({"cost": plan.cost, "iterations": plan.iterations, "start": plan.start})
         for name, block in part.side.embeddings.items():

@@ -16,7 +16,7 @@ import numpy as np
 
 from cellvigil.data import I16, Bools, Embeddings
 from cellvigil.neighbours import ExactSearch
-from cellvigil_indexes.aligning.maps.catalogue import MAPS
+from cellvigil_indexes.aligning.maps.catalogue import MAPS, mapper_of
 from cellvigil_indexes.aligning.maps.domains import cell_masses
 from cellvigil_indexes.aligning.settings import AUTO, AlignSettings
 from cellvigil_indexes.aligning.types.coupling import Side, transported
@@ -57,7 +57,9 @@ def _fitted_by(
     references: Embeddings, labels: I16, target: Embeddings, classes: int, settings: AlignSettings
 ) -> Fitted:
     """One map, an encoder at a time, every reference weighing alike."""
-    mapper = MAPS[settings.method]
+    mapper = mapper_of(
+        settings.method, alpha=settings.alpha, k=settings.graph_k, subset=settings.subset, seed=settings.seed
+    )
     mapped = {name: mapper(np.asarray(block), labels, target[name], None) for name, block in references.items()}
     kept = np.logical_and.reduce([each.kept for each in mapped.values()])
     space = ORIGINAL if settings.method == "none" else ALIGNED
