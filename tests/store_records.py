@@ -15,6 +15,7 @@ CLASSES = ("live", "apoptotic", "debris")
 GROUPS = {"live": "alive", "apoptotic": "dying", "debris": "artefact"}
 START = datetime(2024, 3, 1, 20, 0, tzinfo=UTC)
 SERIES = ("scope", "240301_run", "Plate 1")
+PROFILE = "cells/profile-a1e0bec80d51"  # of the encoder that these records are embedded by
 BUNDLE = "ab" * 32
 
 

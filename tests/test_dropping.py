@@ -37,13 +37,16 @@ from cellvigil.store.reader import read_ledger
 from cellvigil.store.repair import check
 from cellvigil.store.retention import AGE, Drop
 from cellvigil.store.writer import Store, open_store
-from store_records import SERIES, key, record
+from store_records import PROFILE, SERIES, key, record
 from test_store_recovery import plate_folder
 
 DAY = timedelta(days=1)
 START = datetime(2026, 1, 1, 6, tzinfo=UTC)
 OTHER = ("scope", "240301_run", "Plate 2")
-TABLES = {"measurements": ("cells/features", "cells/calls-abababababab"), "embeddings": ("cells/embedding-lite0",)}
+TABLES = {
+    "measurements": ("cells/features", "cells/calls-abababababab", PROFILE),
+    "embeddings": ("cells/embedding-lite0",),
+}
 
 
 class Clock:
@@ -182,7 +185,7 @@ def test_opening_finishes_what_a_crash_cut_off(tmp_path, monkeypatch, after):
         with pytest.raises(Cut):
             keeper_of(store, pixels_days=2.5, labels_days=1.5).look(clock.at)
     left = len(list(plate_folder(tmp_path).rglob("c.0.*")))
-    assert left == 14 - after
+    assert left == 16 - after
     store._store_lock.release()
     again = open_store(tmp_path)
     everything = set.union(*ARRAYS.values())

@@ -16,6 +16,7 @@ from cellvigil.errors import UsageError
 from cellvigil.ledger import Design
 from cellvigil.platemap import PlatePlan, WellPlan
 from cellvigil.service.serve import once
+from cellvigil.store import encode
 from cellvigil.store.writer import open_store
 from cellvigil_indexes.cli import main
 from cellvigil_indexes.profiles.aggregate import mean_of, means_by
@@ -24,7 +25,7 @@ from cellvigil_indexes.profiles.nearest import cosines, nearest
 from cellvigil_indexes.profiles.reading import read_profiles
 from cellvigil_indexes.profiles.sphering import fit
 from cellvigil_indexes.profiles.values import WellProfile
-from store_records import SERIES, START, key, record
+from store_records import PROFILE, SERIES, START, key, record
 
 VECTORS = hnp.arrays(np.float32, st.tuples(st.integers(3, 12), st.integers(1, 20)), elements=st.floats(-5, 5, width=16))
 
@@ -228,7 +229,7 @@ def test_a_stored_wells_profile_is_the_mean_of_its_fields_means(store):
     fields = []
     for again in (record(key("A1", 0, "1"), n=9, revision=1), record(key("A1", 0, "2"), n=12)):
         counted = ~again.cells.touches_edge
-        fields.append(again.embeddings["lite0"][counted].astype(np.float16).mean(axis=0, dtype=float))
+        fields.append(again.embeddings["lite0"][counted].mean(axis=0, dtype=float))
     np.testing.assert_allclose(one.vectors["lite0"], np.mean(fields, axis=0), rtol=1e-5)
     assert (one.fields, one.arm, one.acquired_at) == (2, "control", START)
     assert {each.arm for each in profiles} == {"control", "Raptinal 10 uM", "Other 1 uM"}
@@ -272,21 +273,61 @@ def test_plain_profiles_are_the_means_as_they_are(store, tmp_path, capsys):
     assert [float(rows[0][f"profile_{place}"]) for place in range(8)] == pytest.approx(first.tolist())
 
 
-def test_embeddings_that_retention_deleted_are_counted_and_left_out(store, tmp_path, capsys):
-    going = open_store(store)
-    line = {"kind": "dropped", "series": [*SERIES], "t": 1, "tiers": ["embeddings"], "why": "age"}
+def forget(path, tier):
+    """As retention deletes a tier of the second time point."""
+    going = open_store(path)
+    line = {"kind": "dropped", "series": [*SERIES], "t": 1, "tiers": [tier], "why": "age"}
     going.journal_lines(SERIES, [{**line, "committed_at": "2026-01-01T00:00:00Z"}])
-    for chunk in going.chunk_paths(SERIES, 1, ["embeddings"]):
+    for chunk in going.chunk_paths(SERIES, 1, [tier]):
         chunk.unlink(missing_ok=True)
     going.close()
+
+
+def test_profiles_outlive_the_embeddings(store):
+    before, _ = read_profiles(store)
+    forget(store, "embeddings")
+    after, missing = read_profiles(store)
+    assert missing.count == 0
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one.vectors["lite0"], other.vectors["lite0"])
+
+
+def test_profiles_go_with_the_measurements_and_are_counted(store, tmp_path, capsys):
+    forget(store, "measurements")
     profiles, missing = read_profiles(store)
     assert {each.timepoint for each in profiles} == {0}
     assert missing.dropped == 12
     assert main(["profile", "--store", str(store), "--out", str(tmp_path / "p.csv")]) == 0
-    assert "without 12 frames, whose embeddings retention deleted" in capsys.readouterr().out
+    assert "without 12 frames, whose rows retention deleted" in capsys.readouterr().out
 
 
-def test_a_store_that_kept_no_embeddings_says_so(tmp_path, capsys):
+def test_a_store_that_keeps_no_embeddings_has_profiles(tmp_path):
+    profiles, missing = read_profiles(filled(tmp_path / "store", embeddings=False))
+    assert missing.count == 0
+    assert len(profiles) == 12
+
+
+@pytest.fixture
+def older(monkeypatch):
+    """Stores are written as by a version that recorded no profiles."""
+    rows = encode.row_tables
+
+    def without(*args, **options):
+        return [each for each in rows(*args, **options) if not each[0].name.startswith("cells/profile-")]
+
+    monkeypatch.setattr(encode, "row_tables", without)
+
+
+def test_frames_of_older_versions_are_profiled_from_their_embeddings(store, older, tmp_path):
+    path = filled(tmp_path / "older")
+    then, now = read_profiles(path)[0], read_profiles(store)[0]
+    for one, other in zip(then, now, strict=True):
+        np.testing.assert_allclose(one.vectors["lite0"], other.vectors["lite0"], rtol=1e-2, atol=1e-3)
+    forget(path, "embeddings")
+    assert read_profiles(path)[1].dropped == 12
+
+
+def test_an_older_store_that_kept_no_embeddings_says_so(older, tmp_path, capsys):
     path = filled(tmp_path / "store", embeddings=False)
     assert read_profiles(path)[1].never_kept == 24
     assert main(["profile", "--store", str(path), "--out", str(tmp_path / "p.csv")]) == 2
@@ -295,7 +336,7 @@ def test_a_store_that_kept_no_embeddings_says_so(tmp_path, capsys):
 
 def test_damaged_rows_are_counted(store):
     plate = store / "scope/240301_run/Plate 1.zarr"
-    (plate / "B/1/0/cells/embedding-lite0/c.1.0.0").write_bytes(b"torn")
+    (plate / "B/1/0" / PROFILE / "c.1.0.0").write_bytes(b"torn")
     assert read_profiles(store)[1].damaged == 1
 
 

@@ -188,11 +188,11 @@ def test_an_empty_group_is_nothing(memory):
 
 @pytest.mark.parametrize(
     ("wells", "times", "most"),
-    [(("A1",), 1, 11), (("A1",), 8, 8 * 5 + 5 + 1), (("A1", "A2", "A3", "A4"), 1, 4 * (5 + 5) + 1)],
+    [(("A1",), 1, 13), (("A1",), 8, 8 * 6 + 6 + 1), (("A1", "A2", "A3", "A4"), 1, 4 * (6 + 6) + 1)],
     ids=["one frame", "eight times", "four fields"],
 )
 def test_fsyncs(memory, monkeypatch, wells, times, most):
-    """Files of both full levels and three tables, their folders once each, the journal once."""
+    """Files of both full levels and four tables, their folders once each, the journal once."""
     with contextlib.closing(open_store(memory / "store")) as store:
         store.append_all([Filing(small(well)) for well in wells])
         group = [Filing(small(well, 1 + later)) for later in range(times) for well in wells]

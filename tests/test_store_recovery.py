@@ -19,7 +19,7 @@ from cellvigil.journal import read, seal
 from cellvigil.store.reader import read_ledger
 from cellvigil.store.rows import read_table
 from cellvigil.store.writer import Filing, Store, open_store
-from store_records import SERIES, calls_of, key, record
+from store_records import PROFILE, SERIES, calls_of, key, record
 
 HERE = Path(__file__).parent
 
@@ -85,11 +85,11 @@ def test_a_torn_last_line_undoes_one_frame_which_is_done_again(tmp_path):
     store = open_store(tmp_path)
     [report] = store.recovered
     assert report.cut_bytes > 100
-    assert report.orphans == 7
+    assert report.orphans == 8
     assert store.ledger.revision(keys[-1]) == -1
     assert not store.ledger.is_done("scope", "B2_1_002.tif", 1000, 1_700_000_000_000_000_000)
     moved = [path for path in (tmp_path / ".orphans").rglob("*") if path.is_file()]
-    assert len(moved) == 8  # the chunks, and the bytes that were cut off
+    assert len(moved) == 9  # the chunks, and the bytes that were cut off
     assert store.append(record(keys[-1])).t == 2
     store.close()
     assert_whole(reopened(tmp_path), keys)
@@ -105,7 +105,7 @@ def test_a_bad_line_in_the_middle_costs_one_frame_and_is_told(tmp_path):
     store = open_store(tmp_path)
     [report] = store.recovered
     assert report.skipped_lines == (place + 1,)
-    assert report.orphans == 7
+    assert report.orphans == 8
     assert len(store.ledger.frames(SERIES)) == len(keys) - 1
     store.append(record(key("B2", 1)))
     store.close()
@@ -301,7 +301,7 @@ def drop(path: Path, tiers: list[str], slot: int) -> None:
     [
         (["pixels"], {"0", "1"}),
         (["labels", "embeddings"], {"labels/cells/0", "labels/cells/1", "cells/embedding-lite0"}),
-        (["measurements"], {"cells/features", "cells/calls-abababababab"}),
+        (["measurements"], {"cells/features", "cells/calls-abababababab", PROFILE}),
     ],
 )
 def test_a_dropping_that_a_crash_broke_off_is_finished(tmp_path, tiers, folders):
@@ -345,7 +345,7 @@ def test_a_torn_group_keeps_the_frames_whose_lines_are_whole(tmp_path):
     store = open_store(tmp_path)
     [report] = store.recovered
     assert report.skipped_lines == ()
-    assert (report.orphans, report.missing) == (7, 0)
+    assert (report.orphans, report.missing) == (8, 0)
     assert [store.ledger.revision(one) for one in keys] == [0, 0, 0, -1]
     store.append(record(keys[-1]))
     store.close()

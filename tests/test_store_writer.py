@@ -25,7 +25,7 @@ from cellvigil.store.recover import plate_folders
 from cellvigil.store.rows import read_embedding, read_table
 from cellvigil.store.writer import SourcePlan, open_store
 from cellvigil.table import rows, write_table
-from store_records import BUNDLE, CLASSES, GROUPS, SERIES, START, calls_of, cells_of, key, record
+from store_records import BUNDLE, CLASSES, GROUPS, PROFILE, SERIES, START, calls_of, cells_of, key, record
 
 
 def plate_folder(store: Path) -> Path:
@@ -305,8 +305,10 @@ def test_a_new_index_and_a_new_encoder_get_tables_of_their_own(store):
     store.append(replace(newer, provenance={**newer.provenance, "encoder:lite0": "77" * 32}))
     store.publish(SERIES)
     frames = store.ledger.frames(SERIES)
-    assert frames[0].tables == (f"cells/calls-{BUNDLE[:12]}", "cells/embedding-lite0")
-    assert frames[1].tables == ("cells/calls-999999999999", "cells/embedding-lite0-777777777777-4")
+    assert frames[0].tables == (f"cells/calls-{BUNDLE[:12]}", "cells/embedding-lite0", PROFILE)
+    assert frames[1].tables[:2] == ("cells/calls-999999999999", "cells/embedding-lite0-777777777777-4")
+    assert frames[1].tables[2].startswith("cells/profile-")
+    assert frames[1].tables[2] != PROFILE
     assert shown(store.path) == {2}
     assert [bundle.sha256 for bundle in store.ledger.bundles(SERIES)] == [BUNDLE, "99" * 32]
 

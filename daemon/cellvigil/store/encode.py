@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from cellvigil.data import Array, Calls, Record
+from cellvigil.data import Array, Bools, Calls, Record
 from cellvigil.store import columns, names, shards
 from cellvigil.store.commit import Chunk
 from cellvigil.store.layout import REDUCED, Geometry
-from cellvigil.store.plate import FEATURES_TABLE, Field, Plate, Table, chunk_name, is_derived, tier_of
+from cellvigil.store.plate import (
+    FEATURES_TABLE,
+    PROFILE_TABLES,
+    Field,
+    Plate,
+    Table,
+    chunk_name,
+    is_derived,
+    tier_of,
+)
 
 
 def frame_chunks(plate_folder: Path, one: Field, slot: int, record: Record, geometry: Geometry) -> list[Chunk]:
@@ -64,7 +74,7 @@ def table_chunk(plate_folder: Path, one: Field, slot: int, table: str, rows: Arr
 
 
 def row_tables(record: Record, plate: Plate, *, embeddings: bool) -> list[tuple[Table, Array]]:
-    """Features, calls and embeddings of a record, each with the table that it belongs into; none without cells."""
+    """Features, calls, embeddings and profile of a record, each with its table; none without cells."""
     if not len(record.cells):
         return []
     found: list[tuple[Table, Array]] = [(plate.tables[FEATURES_TABLE], columns.feature_rows(record.cells))]
@@ -73,6 +83,9 @@ def row_tables(record: Record, plate: Plate, *, embeddings: bool) -> list[tuple[
         sha256 = record.provenance.get(f"encoder:{encoder}", "")
         with np.errstate(over="ignore"):  # beyond half precision's 65,504 a value becomes infinite, and says so
             found.append((_embedding_table(plate, encoder, sha256, block.shape[1]), block.astype(np.float16)))
+    counted = ~record.cells.touches_edge
+    if record.embeddings and counted.any():
+        found.append(_profile(record, counted))
     return found
 
 
@@ -107,6 +120,22 @@ def calls_table(bundle_sha256: str, classes: tuple[str, ...]) -> Table:
     name = f"cells/calls-{names.segment(bundle_sha256[:12])}"
     attributes = {"columns": list(named), "classes": list(classes), "bundle_sha256": bundle_sha256}
     return Table(name, "float32", len(named), attributes)
+
+
+def _profile(record: Record, counted: Bools) -> tuple[Table, Array]:
+    """The mean embedding of the counted cells, encoders side by side: (1, sum of d_e) f32, and its table.
+
+    Wells are profiled from these means ("Cell-DINO", PLOS Computational Biology 2025: cell, field of view, well). They
+    are kept where embeddings are not, and for as long as measurements.
+    """
+    means = [block[counted].mean(axis=0, dtype=np.float64).astype(np.float32) for block in record.embeddings.values()]
+    made_by = [
+        {"encoder": name, "sha256": record.provenance.get(f"encoder:{name}", ""), "dimension": block.shape[1]}
+        for name, block in record.embeddings.items()
+    ]
+    identity = hashlib.sha256("\n".join(f"{e['encoder']} {e['sha256']} {e['dimension']}" for e in made_by).encode())
+    row = np.concatenate(means)[None]
+    return Table(f"{PROFILE_TABLES}{identity.hexdigest()[:12]}", "float32", row.shape[1], {"encoders": made_by}), row
 
 
 def _padded(image: Array) -> Array:

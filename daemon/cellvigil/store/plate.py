@@ -17,6 +17,8 @@ from cellvigil.store.columns import FEATURES
 from cellvigil.store.layout import Document, Geometry, rendered
 
 FEATURES_TABLE = "cells/features"
+PROFILE_TABLES = "cells/profile-"
+"""What the names of tables begin with that hold one row a frame: the mean embedding of its counted cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,11 @@ def tier_of(array: str) -> str:
     if array.startswith("labels/"):
         return "labels"
     return "embeddings" if array.startswith("cells/embedding-") else "measurements"
+
+
+def rows_in(array: str, n_cells: int) -> int:
+    """How many rows a frame of so many cells has in a table."""
+    return 1 if array.startswith(PROFILE_TABLES) else n_cells
 
 
 def is_derived(array: str) -> bool:

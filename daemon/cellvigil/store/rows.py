@@ -42,6 +42,14 @@ def read_embedding(field: Path, table: str, t: int, count: int, *, dropped: Coll
     return _read(field / table, t, (count, columns), np.float16, tier_of(table) in dropped).astype(np.float32)
 
 
+def read_profile(field: Path, table: str, t: int, *, dropped: Collection[str] = ()) -> dict[str, Array]:
+    """The mean embedding of one frame's counted cells, encoder name -> (d_e,) f32. Arguments, errors: `read_table`."""
+    made_by = table_attributes(field / table)["encoders"]
+    ends = np.cumsum([each["dimension"] for each in made_by])
+    row = _read(field / table, t, (1, int(ends[-1])), np.float32, tier_of(table) in dropped)[0]
+    return {each["encoder"]: row[end - each["dimension"] : end] for each, end in zip(made_by, ends, strict=True)}
+
+
 def table_columns(table: Path) -> tuple[str, ...]:
     """The names of a table's columns, from its attributes. Raises StoreError."""
     try:

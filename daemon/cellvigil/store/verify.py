@@ -16,7 +16,7 @@ import numpy as np
 from cellvigil.errors import StoreError
 from cellvigil.journal import Found, Line, fold
 from cellvigil.ledger import CommittedFrame, Ledger
-from cellvigil.store.plate import FEATURES_TABLE, Plate, chunk_name, is_derived, tier_of
+from cellvigil.store.plate import FEATURES_TABLE, Plate, chunk_name, is_derived, rows_in, tier_of
 from cellvigil.store.recover import JOURNAL
 from cellvigil.store.shards import checksum, plane_sums, read_labels, read_planes, read_rows
 
@@ -141,7 +141,7 @@ def check_chunk(data: bytes, array: str, frame: CommittedFrame, plate: Plate) ->
 def _check_rows(data: bytes, array: str, frame: CommittedFrame, plate: Plate) -> None:
     table = plate.tables[array]
     try:
-        rows = read_rows(data, frame.n_cells, table.columns, table.dtype)
+        rows = read_rows(data, rows_in(array, frame.n_cells), table.columns, table.dtype)
     except (ValueError, RuntimeError) as error:
         raise StoreError(f"a shard's rows are damaged: {error}") from None
     # The first column (a position, a class id) of a cell is never absent; embeddings may hold anything.

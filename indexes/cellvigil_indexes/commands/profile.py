@@ -92,7 +92,7 @@ def _values(one: Treatment) -> dict[str, Any]:
 def _about(told: dict[str, Any]) -> list[str]:
     lines = [f"{told['profiles']} profiles in {told['out']}, {'sphered' if told['sphered'] else 'as they are'}"]
     for key, text in (
-        ("frames_dropped", "frames, whose embeddings retention deleted"),
+        ("frames_dropped", "frames, whose rows retention deleted"),
         ("frames_without_embeddings", "frames, whose embeddings were never kept (store.embeddings: true keeps them)"),
         ("frames_damaged", "frames, whose rows are damaged; see `cellvigil repair`"),
         ("not_in_plate_map", "profiles of wells that are blank, or not in the plate map"),

@@ -1,7 +1,7 @@
-"""Well profiles of a daemon's store: means of the embeddings it kept. Reads journals and chunks, writes nothing.
+"""Well profiles of a daemon's store: means of what it recorded. Reads journals and chunks, writes nothing.
 
-A profile is no new entry of the record but a function of it: the journal stays small, whatever is done again or called
-again gives its profile anew, and a frame whose embeddings retention deleted has none and is counted as such.
+Every frame's record holds the mean embedding of its counted cells, which outlives the embeddings. Frames of older
+versions have none: theirs is the mean of the stored embeddings, where these are still there.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from cellvigil.data import Embeddings
 from cellvigil.errors import StoreError, UsageError
 from cellvigil.ledger import CommittedFrame, Ledger, Series
 from cellvigil.platemap import NO_PLAN, PlatePlan
-from cellvigil.store.plate import tier_of
+from cellvigil.store.plate import PROFILE_TABLES, tier_of
 from cellvigil.store.reader import plate_ledger
 from cellvigil.store.recover import plate_folders
-from cellvigil.store.rows import read_embedding, table_attributes
+from cellvigil.store.rows import read_embedding, read_profile, table_attributes
 from cellvigil.store.vectors import counted_rows, has_vectors
 from cellvigil_indexes.profiles.aggregate import mean_of
 from cellvigil_indexes.profiles.values import Missing, WellProfile
@@ -64,13 +64,21 @@ def _current(ledger: Ledger, series: Series) -> Iterable[CommittedFrame]:
 def _field(folder: Path, ledger: Ledger, frame: CommittedFrame, missing: Counter[str]) -> _Field | None:
     """A field's mean vectors; None, and noted, where its embeddings or rows are not there."""
     dropped = ledger.dropped(frame.key.series, frame.t)
+    place = folder / frame.path
+    recorded = next((table for table in frame.tables if table.startswith(PROFILE_TABLES)), None)
+    if recorded is not None and "measurements" not in dropped:
+        try:
+            means = read_profile(place, recorded, frame.t, dropped=dropped)
+        except StoreError:  # `cellvigil repair` tells of it, and mends it
+            missing["damaged"] += 1
+            return None
+        return frame, frame.n_cells - frame.edge, means
     if {"embeddings", "measurements"} & set(dropped):
         missing["dropped"] += 1
         return None
     if not has_vectors(frame, dropped):
         missing["never_kept"] += 1
         return None
-    place = folder / frame.path
     try:
         counted = counted_rows(folder, frame, dropped=dropped)
         vectors = {
