@@ -31,7 +31,7 @@ def _field(store):
 def test_it_is_the_mean_over_cells_off_the_border(filled):
     one = record(key("A1", 0))
     counted = ~one.cells.touches_edge
-    assert 0 < counted.sum()
+    assert counted.sum() > 0
     found = read_profile(_field(filled), PROFILE, 0)
     np.testing.assert_allclose(found["lite0"], one.embeddings["lite0"][counted].mean(axis=0), rtol=1e-6)
 
