@@ -15,7 +15,6 @@ from cellvigil_indexes.aligning.maps.catalogue import MAPS, TRANSPORTS
 from cellvigil_indexes.aligning.maps.coral import coral
 from cellvigil_indexes.aligning.maps.domains import cell_masses
 from cellvigil_indexes.aligning.maps.monge import monge
-from cellvigil_indexes.aligning.maps.pooled import mapped_each, pooled
 from cellvigil_indexes.aligning.maps.sphering import sphering
 from cellvigil_indexes.aligning.maps.zscore import zscore
 
@@ -203,34 +202,3 @@ def test_affine_refuses_other_dimensions() -> None:
         applied(affine, np.zeros((2, 4), dtype=np.float32))
     with pytest.raises(ValueError, match="cannot follow"):
         composed(affine, affine_of(np.zeros(4), np.ones(4), np.zeros(4)))
-
-
-def test_references_are_mapped_each_on_its_own() -> None:
-    vectors, labels = cells(200)
-    near, far = scaled(vectors[:100]), stretched(vectors[100:])
-    parts = mapped_each(zscore, [(near, labels[:100]), (far, labels[100:])], vectors, None)
-    whole = pooled(parts, [labels[:100], labels[100:]])
-    assert np.array_equal(whole.vectors[:100], zscore(near, labels[:100], vectors, None).vectors)
-    assert np.array_equal(whole.vectors[100:], zscore(far, labels[100:], vectors, None).vectors)
-    assert whole.affine is None
-    assert len(whole.told["references"]) == 2
-    assert pooled(parts[:1], [labels[:100]]).affine is parts[0].affine
-
-
-def test_a_cap_takes_turns_between_references() -> None:
-    vectors, labels = cells(400)
-    blocks = [(vectors[:300], labels[:300]), (vectors[300:], labels[300:])]
-    whole = pooled(mapped_each(zscore, blocks, vectors, None), [block[1] for block in blocks], cap=30)
-    assert np.bincount(labels[whole.kept]).tolist() == [30, 30, 30]
-    assert np.bincount(labels[300:][whole.kept[300:]]).tolist() == [15, 15, 15]
-    assert len(whole.vectors) == 400
-
-
-def test_a_bad_reference_is_named() -> None:
-    vectors, labels = cells(50)
-    with pytest.raises(UsageError, match="reference 2"):
-        mapped_each(zscore, [(vectors, labels), (vectors[:1], labels[:1])], vectors, None)
-    with pytest.raises(UsageError, match="no reference"):
-        mapped_each(zscore, [], vectors, None)
-    with pytest.raises(UsageError, match="cap of 0"):
-        pooled([zscore(vectors, labels, vectors, None)], [labels], cap=0)

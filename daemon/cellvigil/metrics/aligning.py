@@ -6,8 +6,6 @@ import math
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-STATUSES = ("off", "waiting", "aligned", "failed")
-
 
 class AlignmentMetrics:
     """One service's, in the registry that it was given."""

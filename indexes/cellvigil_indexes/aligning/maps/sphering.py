@@ -32,7 +32,7 @@ def sphering(
     """References (N, d) whitened by their correlations and spreads, and un-whitened by the target's.
 
     With shares, the references' moments are those of cells weighted to these class shares. Dimensions in which a side
-    does not vary are divided by 1.
+    does not vary are divided by its average spread.
 
     Raises UsageError for sides that cannot be mapped (`check_domains`).
     """
