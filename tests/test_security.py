@@ -81,9 +81,11 @@ def test_the_search_finds_what_it_is_for(text: str) -> None:
     assert found_in(ast.parse(text))
 
 
-def test_only_the_demo_and_the_installer_start_processes() -> None:
+def test_only_the_demo_the_installer_and_a_fit_start_processes() -> None:
     users = [path for path in RUNTIME.rglob("*.py") if "import subprocess" in path.read_text(encoding="utf-8")]
-    assert all({DEMO, RUNTIME / "install"} & {*path.parents} for path in users), users
+    fit = RUNTIME / "service" / "fitting.py"
+    assert all({DEMO, RUNTIME / "install"} & {*path.parents} for path in users if path != fit), users
+    assert '[sys.executable, "-m", "cellvigil.service.lowly"' in fit.read_text(encoding="utf-8")  # that, no shell
 
 
 def test_nothing_listens_but_the_page() -> None:
