@@ -122,7 +122,7 @@ def test_clouds_that_hang_together_by_nothing_are_aligned(base):
     assert set(alignment.classes) <= set(index.classes)
 
 
-@pytest.mark.parametrize("side", ["target", "index"])
+@pytest.mark.parametrize("side", ["target", "reference"])
 def test_an_encoder_that_one_side_lacks_is_named(base, side):
     index = open_index(base / "indexes" / "states")
     target = {e.name: np.asarray(index.embeddings[e.name]) for e in index.encoders}

@@ -8,7 +8,7 @@ import pytest
 from cellvigil_indexes.aligning.align import AlignSettings, align
 from cellvigil_indexes.aligning.maps.catalogue import MAPS
 from cellvigil_indexes.aligning.states.align import StatesSettings, align_states
-from cellvigil_indexes.aligning.states.spanning import spans_groups
+from cellvigil_indexes.aligning.states.spanning import missing_groups
 from cellvigil_indexes.bank import Bank
 from cellvigil_indexes.calling import ewc
 from states_cells import CALLING, CLASSES, GROUPS, Device, bank_of_cells, called_by, cells_of, seen_by
@@ -58,4 +58,4 @@ def test_states_fitted_on_controls_follow_the_truth_within_five_points(reference
 
 
 def test_a_treated_target_without_live_cells_does_not_span_the_groups() -> None:
-    assert not spans_groups({"live": 0.02, "apoptotic": 0.08, "necrotic": 0.9}, GROUPS)
+    assert missing_groups({"live": 0.02, "apoptotic": 0.08, "necrotic": 0.9}, GROUPS) == ("alive",)

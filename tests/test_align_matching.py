@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +19,6 @@ from cellvigil_indexes.aligning.sharing.matching import (
 )
 from cellvigil_indexes.aligning.sharing.refining import refine
 from cellvigil_indexes.aligning.sharing.scores import cluster_accuracy, global_accuracy, score
-from cellvigil_indexes.aligning.sharing.told import score_points
 from cellvigil_indexes.aligning.values import Clusters, Matches
 from cellvigil_indexes.bank import Bank
 
@@ -247,11 +244,3 @@ def test_equation_5_is_the_mean_of_both():
     assert cluster_accuracy(clusters, matches, NAMES, truth) == pytest.approx(2 / 3)
     found = score(("one", "two", "three"), clusters, matches, NAMES, truth)
     assert found.accuracy == pytest.approx((1.0 + 2 / 3) / 2)
-
-
-def test_the_points_of_figure_11_are_values_of_json():
-    labels = np.repeat([0, 2], 10)
-    found = match({"a": blobs(1, labels)}, grouped(labels // 2), bank(blobs(0, labels), labels, 3))
-    plots = json.loads(json.dumps(score_points(found, NAMES[:3]), allow_nan=False))
-    assert [plot["match"] for plot in plots] == ["one", "three"]
-    assert all(-1 <= point["row"] <= 1 and -1 <= point["column"] <= 1 for plot in plots for point in plot["points"])

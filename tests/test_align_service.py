@@ -80,6 +80,20 @@ def test_a_fit_is_taken_when_its_cells_are_there_and_stands_through_a_restart(la
     _check_records(lab, base, fitted)
 
 
+def test_types_are_fitted_on_the_stream_and_swapped_in(lab: Lab, base: str) -> None:
+    """Full transport, classes looked for: the frames that were there are called again by its voters."""
+    assert once(lab.config(**aligned(mode="types")))["counted"] == 0
+    fitted = kept(lab)
+    index = open_index(lab.root / "state/aligned/scope/1")
+    told_of = index.alignment or {}
+    assert (told_of["mode"], told_of["accepted"], told_of["of"]["sha256"]) == ("types", True, base)
+    assert set(told_of["kept"]) | set(told_of["dropped"]) == {"live", "debris"}
+    assert len(index.voters) > 1
+    assert fitted["cells"] >= CELLS
+    assert bundles(lab) == {index.sha256} == {fitted["sha256"]}
+    print(told_of)
+
+
 def test_only_an_index_that_makes_the_same_pictures_is_swapped_in(lab: Lab) -> None:
     settings = lab.config()
     kitchen = open_kitchen(settings, open_bundles(settings))
@@ -266,7 +280,7 @@ def test_an_aligned_index_that_is_another_than_the_fit_is_an_error(
     with pytest.raises(BundleError, match=r"the fit that is in force is .*cellvigil align --refit scope"):
         once(lab.config(**aligned()))
     assert main(["check", "--force", "--config", str(lab.config_file(**aligned()))]) == 1
-    assert "but the fit in force is" in capsys.readouterr().out
+    assert "but the fit that is in force is" in capsys.readouterr().out
 
 
 def test_no_fit_is_made_of_an_index_that_is_aligned_already(lab: Lab) -> None:

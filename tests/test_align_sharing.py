@@ -10,7 +10,6 @@ from cellvigil.errors import UsageError
 from cellvigil_indexes.aligning.sharing.common_axes import Common, common_axes, registered
 from cellvigil_indexes.aligning.sharing.find import LOUVAIN, PAPER, SharingSettings, shared_classes
 from cellvigil_indexes.aligning.sharing.mixture import mixture_of
-from cellvigil_indexes.aligning.sharing.told import as_values
 from cellvigil_indexes.bank import Bank
 
 NAMES = ("one", "two", "three", "four", "five")
@@ -113,7 +112,7 @@ def test_identical_cells_are_no_error_and_values_stay_finite(settings):
     found = shared_classes(reference(), blocks, settings)
     assert np.isfinite(found.matches.probability).all()
     assert found.kept
-    json.dumps(as_values(found, NAMES), allow_nan=False)
+    json.dumps(dict(found.told), allow_nan=False)
 
 
 def test_one_encoder_is_enough():
@@ -173,12 +172,3 @@ def test_targets_that_cannot_be_judged_are_refused(blocks, words):
 def test_settings_that_mean_nothing_are_refused(wrong):
     with pytest.raises(UsageError):
         SharingSettings(**wrong)
-
-
-def test_what_was_found_is_values_of_json():
-    blocks, _ = target((70, 0, 50, 0, 60))
-    found = as_values(shared_classes(reference(), blocks), NAMES)
-    back = json.loads(json.dumps(found, allow_nan=False))
-    assert back == found
-    assert sum(back["cluster_sizes"]) == 180
-    assert set(back["told"]["classes"]) == set(NAMES)

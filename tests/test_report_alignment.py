@@ -57,7 +57,6 @@ def test_the_record_is_json_and_says_all(made):
     assert record["kept"] == list(index.classes)
     assert record["dropped"] == []
     assert record["unmatched"] == {"unmatched 1": 4}
-    assert record["anchors"] == {index.classes[0]: 3}
     assert sum(each["cells"] for each in record["clusters"]) == 120
     assert np.array(record["scores"]["row"]).shape == (len(record["clusters"]), len(index.classes))
     sure = np.clip(probability(np.array(record["scores"]["row"]), np.array(record["scores"]["column"])), 0, 1)

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Iterator
 
 from cellvigil import config
-from cellvigil.bundle.index import open_index
 from cellvigil.bundle.reference import ReferenceIndex
 from cellvigil.errors import CellvigilError
 from cellvigil.service.fit_basis import basis_of
 from cellvigil.service.fits import Fits, Kept
+from cellvigil.service.fitted import open_fit
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 _OF_TYPES = ("networkx", "ot")  # of the extra `index`: communities, and optimal transport
@@ -44,20 +44,17 @@ def alignment_findings(
         why = "" if kept is None else " (the index, or align, is another than at the last fit)"
         yield OK, f"align: {align.mode}, to be fitted on {align.warm_up_cells} cells; unaligned until then{why}"
     elif asked in ("", kept.answers):
-        yield _kept(fits, kept, f"fitted on {kept.cells} cells at {kept.at[:16]}Z")
+        yield _kept(fits, kept, index)
     else:
         yield OK, f"align: a new fit was asked for at {asked[:16]}Z"
     if failed is not None:
         yield WARN, f"align: the last fit failed: {failed.why}"
 
 
-def _kept(fits: Fits, kept: Kept, text: str) -> tuple[str, str]:
-    """Whether the aligned index in force is as it was made."""
+def _kept(fits: Fits, kept: Kept, index: ReferenceIndex) -> tuple[str, str]:
+    """Whether the aligned index in force is as it was made of `index`."""
     try:
-        index = open_index(fits.bundle(kept.number))
+        aligned = open_fit(fits.bundle(kept.number), index, index.encoders, sha256=kept.sha256)
     except CellvigilError as error:
-        return FAIL, f"align: {error}; ask for a new fit with `cellvigil align --refit`"
-    if index.sha256 != kept.sha256:
-        what = f"align: {fits.bundle(kept.number)} is {index.sha256[:12]}, but the fit in force is {kept.sha256[:12]}"
-        return FAIL, f"{what}; bring that one back, or ask for a new fit with `cellvigil align --refit`"
-    return OK, f"align: {text}, bundle {index.sha256[:12]}"
+        return FAIL, f"align: {error}, with `cellvigil align --refit`"
+    return OK, f"align: fitted on {kept.cells} cells at {kept.at[:16]}Z, bundle {aligned.sha256[:12]}"

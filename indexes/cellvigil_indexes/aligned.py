@@ -19,7 +19,8 @@ import numpy as np
 from cellvigil.bundle.calibration import Calibration
 from cellvigil.bundle.confusion import IndexConfusion
 from cellvigil.bundle.index import ReferenceIndex
-from cellvigil.bundle.index_manifest import THUMBNAIL_PX, check_classes
+from cellvigil.bundle.index_manifest import check_classes
+from cellvigil.bundle.origin import original_of
 from cellvigil.bundle.voters import check_voters
 from cellvigil.data import I16, I32, U8, Embeddings, frozen_array
 from cellvigil.errors import UsageError
@@ -40,7 +41,6 @@ def aligned_index(
     *,
     witnesses: Embeddings | None = None,
     target_provenance: Mapping[str, Any] | None = None,
-    extra_thumbnails: U8 | None = None,
 ) -> ReferenceIndex:
     """The aligned index, in memory: called like any other through `neighbours.open_search`.
 
@@ -49,7 +49,6 @@ def aligned_index(
         alignment: its kept rows in their order, then its extra cells, become the references.
         witnesses: encoder -> (m, d_e) cells of the target that the fit did not see; None: there is no novelty.
         target_provenance: what the target is, for a person; JSON values.
-        extra_thumbnails: (u, 64, 64, C) pictures of the extra cells; None: they are blank.
 
     Returns:
         An index of classes `alignment.classes`, then those that only extra cells are of (in group "none"). Its folder
@@ -60,8 +59,8 @@ def aligned_index(
     """
     if index.voters:
         what = f"index {index.name} is aligned already"
-        raise UsageError(what, hint=f"align the original, {_origin(index)}, to the new target")
-    parent = _parent(index, alignment, extra_thumbnails)
+        raise UsageError(what, hint=f"align the original, {original_of(index)}, to the new target")
+    parent = _parent(index, alignment)
     check_classes(parent.classes, parent.groups, where=index.folder)
     whole = replace(parent, voters=voters_of(parent, alignment))
     check_voters(whole)
@@ -77,7 +76,6 @@ def write_aligned(
     *,
     target_provenance: Mapping[str, Any] | None = None,
     witnesses: Embeddings | None = None,
-    extra_thumbnails: U8 | None = None,
     replace: bool = False,
     name: str = "",
 ) -> ReferenceIndex:
@@ -93,13 +91,12 @@ def write_aligned(
         alignment,
         witnesses=witnesses,
         target_provenance=target_provenance,
-        extra_thumbnails=extra_thumbnails,
     )
     cells = aligned_files.cells_of(index, alignment, TARGET)
     return aligned_files.write(folder, whole, cells, target=witnesses or {}, replace=replace, name=name or folder.name)
 
 
-def _parent(index: ReferenceIndex, alignment: Alignment, thumbnails: U8 | None) -> ReferenceIndex:
+def _parent(index: ReferenceIndex, alignment: Alignment) -> ReferenceIndex:
     """The references under their own vectors, without voters, certainty or axes."""
     rows, extra = np.asarray(alignment.rows, dtype=np.int64), alignment.extra_labels
     if not len(rows) or rows.min() < 0 or rows.max() >= len(index):
@@ -127,7 +124,7 @@ def _parent(index: ReferenceIndex, alignment: Alignment, thumbnails: U8 | None) 
         labels=_labels(index, alignment, classes),
         cell_groups=_groups(index, alignment),
         novelty=frozen_array(np.full(len(rows) + len(extra), np.nan, dtype=np.float32)),
-        thumbnails=_thumbnails(index, alignment, thumbnails),
+        thumbnails=_thumbnails(index, alignment),
     )
 
 
@@ -148,14 +145,10 @@ def _groups(index: ReferenceIndex, alignment: Alignment) -> I32:
     return frozen_array(np.concatenate([own, extra]), dtype=np.int32)
 
 
-def _thumbnails(index: ReferenceIndex, alignment: Alignment, given: U8 | None) -> U8:
-    extra = len(alignment.extra_labels)
-    kind = index.thumbnails.shape[1:]
-    pictures = np.full((extra, *kind), 127, dtype=np.uint8) if given is None else np.asarray(given, dtype=np.uint8)
-    if pictures.shape != (extra, *kind):
-        what = f"{extra} extra cells need pictures of {THUMBNAIL_PX} px, {(extra, *kind)}, not {pictures.shape}"
-        raise UsageError(what)
-    return frozen_array(np.concatenate([index.thumbnails[alignment.rows], pictures]))
+def _thumbnails(index: ReferenceIndex, alignment: Alignment) -> U8:
+    """Of a cell that came without a picture a blank one."""
+    blank = np.full((len(alignment.extra_labels), *index.thumbnails.shape[1:]), 127, dtype=np.uint8)
+    return frozen_array(np.concatenate([index.thumbnails[alignment.rows], blank]))
 
 
 def _calibration(novel_below: float | None, why_not: str) -> Calibration:
@@ -173,8 +166,3 @@ def _digest(whole: ReferenceIndex, index: ReferenceIndex) -> str:
     for block in (whole.labels, whole.novelty, *(b for v in whole.voters for b in v.index.embeddings.values())):
         digest.update(np.ascontiguousarray(block).data)
     return digest.hexdigest()
-
-
-def _origin(index: ReferenceIndex) -> str:
-    of: Any = (index.alignment or {}).get("of")
-    return str(of["name"]) if isinstance(of, dict) and "name" in of else "from which it was made"

@@ -8,6 +8,7 @@ import numpy as np
 
 from cellvigil.bundle.index import ReferenceIndex
 from cellvigil.data import I16, I32, I64, Embeddings, frozen_array
+from cellvigil.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +36,14 @@ class Bank:
             labels=frozen_array(self.labels[rows]),
             groups=frozen_array(self.groups[rows]),
         )
+
+
+def check_same_encoders(bank: Bank, cells: Embeddings) -> None:
+    """Raises UsageError for an encoder of which only one side, references or target cells, has vectors."""
+    if missing := sorted(set(bank.embeddings) ^ set(cells)):
+        side = "the target" if missing[0] in bank.embeddings else "the reference"
+        what = f"{side} has no vectors of {', '.join(missing)}"
+        raise UsageError(what, hint="embed both with the same encoders")
 
 
 def bank_of(index: ReferenceIndex) -> Bank:

@@ -16,7 +16,7 @@ from cellvigil_indexes.aligning.settings import AUTO, METHODS, AlignSettings
 from cellvigil_indexes.aligning.states.align import StatesSettings, align_states
 from cellvigil_indexes.aligning.states.shifting import KINDS
 from cellvigil_indexes.aligning.values import Alignment
-from cellvigil_indexes.bank import Bank, bank_of
+from cellvigil_indexes.bank import Bank, bank_of, check_same_encoders
 from cellvigil_indexes.settings import settings_of
 from cellvigil_indexes.threads import one_thread
 
@@ -50,7 +50,7 @@ def carried(index: ReferenceIndex, target: Embeddings, asked: Asked, further: Se
     """
     bank = used_bank(index)
     for cells in (target, *further):
-        _check_encoders(bank, cells)
+        check_same_encoders(bank, cells)
     with one_thread():
         if asked.mode == "states":
             calling = replace(settings_of(index.manifest), scaling="discriminant", metric="l2")
@@ -97,11 +97,3 @@ def _origins(index: ReferenceIndex, expression: str) -> I32:
             raise UsageError(f"--references-by {expression!r} does not fit {cell.image}", hint="every cell needs one")
         found.append(next((part for part in match.groups() if part), match.group()))
     return np.unique(found, return_inverse=True)[1].astype(np.int32)
-
-
-def _check_encoders(bank: Bank, cells: Embeddings) -> None:
-    """Raises UsageError for an encoder that one side has and the other lacks."""
-    if missing := sorted(set(bank.embeddings) ^ set(cells)):
-        side = "the target" if missing[0] in bank.embeddings else "the index"
-        what = f"{side} has no vectors of {', '.join(missing)}"
-        raise UsageError(what, hint="embed both with the same encoders")

@@ -11,6 +11,7 @@ import numpy as np
 
 from cellvigil.bundle.index import ReferenceIndex, cells_in
 from cellvigil.bundle.index_manifest import LABELS, SET_ASIDE, THUMBNAILS, embeddings_file
+from cellvigil.bundle.origin import original_of
 from cellvigil.data import ImageRule
 from cellvigil.errors import BundleError, UsageError
 from cellvigil_indexes.collected import Collected
@@ -70,7 +71,7 @@ def draft_of(index: ReferenceIndex) -> Draft:
 def check_original(index: ReferenceIndex) -> None:
     """Raises UsageError for an index that was aligned: what is changed, tuned or left out is the one it came from."""
     if index.voters:
-        of = (index.alignment or {}).get("of", {}).get("name", "its original")
+        of = original_of(index)
         what = f"index {index.name} was aligned from {of}, and its cells stand elsewhere for every voter"
         raise UsageError(what, hint=f"do that with {of}, then align it again")
 

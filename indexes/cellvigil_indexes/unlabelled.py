@@ -14,13 +14,12 @@ import numpy as np
 
 from cellvigil.data import I32, I64, Embeddings
 from cellvigil.errors import UsageError
+from cellvigil_indexes.aligning.choosing import FEWEST
 from cellvigil_indexes.collected import Collected
 from cellvigil_indexes.splitting import dealt, units_of, usual_unit
 
 WITNESSES = 0.2
 """Share of the target's cells that no fit sees."""
-FEWEST = 20
-"""Cells below which nothing is fitted: there would be no cluster, no spread, and no witness."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,6 +9,14 @@ from cellvigil.bundle.reference import ReferenceIndex
 
 def aligned_from(index: ReferenceIndex) -> str:
     """The sha256 of the index that this one was aligned from; "" for one that is no aligned version."""
-    told: Any = index.manifest.get("alignment")
-    of = told.get("of") if isinstance(told, dict) else None
-    return str(of.get("sha256", "")) if isinstance(of, dict) else ""
+    return _told(index, "sha256")
+
+
+def original_of(index: ReferenceIndex) -> str:
+    """The name of the index that an aligned one was made of, for a hint; "its original" where nobody says."""
+    return _told(index, "name") or "its original"
+
+
+def _told(index: ReferenceIndex, key: str) -> str:
+    of: Any = (index.alignment or {}).get("of")
+    return str(of.get(key, "")) if isinstance(of, dict) else ""

@@ -35,7 +35,7 @@ class AlignmentMetrics:
             registry=registry,
         )  # fmt: skip
         self._shown: dict[str, tuple[str, str]] = {}
-        self._strayed: dict[str, float] = {}
+        self._measured: set[str] = set()
 
     def show(self, source: str, status: str, bundle: str) -> None:
         """Tell how a source stands; what was told of it before is taken back."""
@@ -49,10 +49,7 @@ class AlignmentMetrics:
         """Tell how far control wells are; NaN = nobody knows: no sample."""
         if math.isfinite(ratio):
             self._drift.labels(source).set(ratio)
-        elif source in self._strayed:
+            self._measured.add(source)
+        elif source in self._measured:
             self._drift.remove(source)
-        self._strayed = (
-            {**self._strayed, source: ratio}
-            if math.isfinite(ratio)
-            else {name: value for name, value in self._strayed.items() if name != source}
-        )
+            self._measured.remove(source)

@@ -17,6 +17,7 @@ from cellvigil import config
 from cellvigil.errors import CellvigilError
 from cellvigil.metrics import AlignmentMetrics, Metrics
 from cellvigil.service.alignment import FAILED, House, SourceAlignment
+from cellvigil.service.beside import beside
 from cellvigil.service.log import LOGGER
 from cellvigil.service.opening import Kitchen
 from cellvigil.store.writer import Store
@@ -112,12 +113,5 @@ def aligning(aligner: Aligner, *, stopping: threading.Event, left: list[str]) ->
             pause = _PACE_S if aligner.busy else min(_MOST_LEISURE_S, max(_PACE_S, _LEISURE * spent))
         aligner.close()
 
-    thread = threading.Thread(target=run, name=NAME, daemon=True)  # one that hangs must not keep the process
-    thread.start()
-    try:
+    with beside(run, NAME, stop=stop, patience_s=_PATIENCE_S, left=left):
         yield aligner
-    finally:
-        stop.set()
-        thread.join(_PATIENCE_S)
-        if thread.is_alive():
-            left.append(NAME)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cellvigil import config
+from cellvigil.bundle.origin import original_of
 from cellvigil.bundle.reference import ReferenceIndex
 from cellvigil.errors import UsageError
 from cellvigil.service.fits import Fits
@@ -22,7 +23,7 @@ def basis_of(source: config.Source, index: ReferenceIndex) -> dict[str, Any]:
     """
     align, states = source.align, source.align.mode == "states"
     if index.voters:
-        hint = f"name the index that it was made of, {_origin(index)}, or set its align.mode to off"
+        hint = f"name the index that it was made of, {original_of(index)}, or set its align.mode to off"
         raise UsageError(f"index {index.name} is aligned already", where=source.name, hint=hint)
     if strange := [name for name in align.present if name not in index.classes]:
         hint = f"index {index.name} has {', '.join(index.classes)}"
@@ -46,9 +47,3 @@ def arguments(basis: Mapping[str, Any], index: ReferenceIndex, store: Path, fits
     cells = ["--store", str(store.resolve()), "--rows", str(fits.table(number).resolve())]
     to = ["--to", str(fits.bundle(number).resolve()), "--json"]
     return ["align", str(index.folder.resolve()), *cells, "--mode", basis["mode"], *present, *to]
-
-
-def _origin(index: ReferenceIndex) -> str:
-    """The name of the index that an aligned one was made of."""
-    of: Any = (index.alignment or {}).get("of")
-    return str(of.get("name", "")) if isinstance(of, dict) else ""

@@ -39,7 +39,7 @@ class Kept:
 
     number: int
     sha256: str  # of the aligned index
-    basis: Mapping[str, Any]  # what it was fitted for: see `alignment.basis_of`
+    basis: Mapping[str, Any]  # what it was fitted for: see `fit_basis.basis_of`
     at: str  # ISO 8601, UTC
     cells: int  # that it was fitted on
     answers: str = ""  # when it was asked for; "" = it was the first, and nobody asked

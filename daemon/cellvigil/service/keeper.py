@@ -24,6 +24,7 @@ from cellvigil.errors import StoreError, StoreFull
 from cellvigil.journal import Journal, Line, open_journal
 from cellvigil.ledger import TIERS, Unit
 from cellvigil.metrics import Metrics, StoreMetrics
+from cellvigil.service.beside import beside
 from cellvigil.service.log import LOGGER
 from cellvigil.store import retention
 from cellvigil.store.dropping import drop, drop_orphans
@@ -227,15 +228,8 @@ def kept(
                 LOGGER.error("retention failed", exc_info=True)
             stop.wait(_PACE_S)
 
-    thread = threading.Thread(target=run, name=NAME, daemon=True)  # one that hangs must not keep the process
-    thread.start()
-    try:
+    with beside(run, NAME, stop=stop, patience_s=_PATIENCE_S, left=left):
         yield keeper
-    finally:
-        stop.set()
-        thread.join(_PATIENCE_S)
-        if thread.is_alive():
-            left.append(NAME)
 
 
 def _date_of(path: Path) -> datetime | None:

@@ -22,6 +22,7 @@ from cellvigil.metrics import Metrics, TallyMetrics
 from cellvigil.metrics.exposition import NOTHING, Part, part
 from cellvigil.metrics.rendering import scrape_lines, scrape_text
 from cellvigil.response.values import Bools
+from cellvigil.service.beside import beside
 from cellvigil.service.designing import Designs
 from cellvigil.service.drift import drift_of
 from cellvigil.service.log import LOGGER
@@ -237,20 +238,13 @@ def tallied(
             ready.set()
             least = min(_MOST_LEISURE_S, max(_PACE_S, _LEISURE * (time.thread_time() - began)))
 
-    thread = threading.Thread(target=run, name=NAME, daemon=True)  # one that hangs must not keep the process
-    thread.start()
-    try:
+    with beside(run, NAME, stop=stop, patience_s=_PATIENCE_S, left=left) as thread:
         until = time.monotonic() + _FIRST_S
         while not ready.wait(_POLL_S) and thread.is_alive() and not stopping.is_set():
             if time.monotonic() > until:
                 LOGGER.warning("the figures are not there yet: the door opens without them")
                 break
         yield tally
-    finally:
-        stop.set()
-        thread.join(_PATIENCE_S)
-        if thread.is_alive():
-            left.append(NAME)
 
 
 def _waited(tally: Tally, stop: threading.Event, least: float) -> bool:

@@ -39,7 +39,7 @@ def add_calls(holdings: Holdings, frame: CommittedFrame, calls: Calls, index: li
     standing = [_standing(chunk) for chunk in chunks if chunk.path.exists()]
     if standing:
         stood = _rows(standing[0], frame.n_cells, table)
-        calls = columns.calls_from(stood, index.classes, calls.bundle_sha256)
+        calls = columns.calls_from(stood, index.classes, calls.bundle_sha256, calls.voters)
     counts = columns.state_counts(calls, ~edge, index.classes)
     line = lines.calls_line(
         frame,

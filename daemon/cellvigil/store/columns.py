@@ -61,7 +61,7 @@ def call_rows(calls: Calls) -> F32:
     return np.hstack(blocks).astype(np.float32)
 
 
-def calls_from(rows: F32, classes: Sequence[str], bundle_sha256: str) -> Calls:
+def calls_from(rows: F32, classes: Sequence[str], bundle_sha256: str, voters: int = 1) -> Calls:
     """What `call_rows` made rows of, (n, columns) f32; of tables of older versions, every class is in every set."""
     count, fixed = len(classes), len(_FIXED)
     best, reasons, k, entropy, novelty_p, agreement = rows[:, :fixed].T
@@ -81,6 +81,7 @@ def calls_from(rows: F32, classes: Sequence[str], bundle_sha256: str) -> Calls:
         agreement=agreement,
         neighbours=neighbours.astype(np.int32),
         bundle_sha256=bundle_sha256,
+        voters=voters,
     )
 
 

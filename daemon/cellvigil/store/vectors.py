@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
+from cellvigil.bundle.reference import IndexEncoder
 from cellvigil.data import F32, Bools, Embeddings
 from cellvigil.errors import StoreError
 from cellvigil.ledger import CommittedFrame
@@ -20,26 +20,13 @@ from cellvigil.store.plate import FEATURES_TABLE, tier_of
 from cellvigil.store.rows import read_embedding, read_table, table_attributes
 
 
-class Encoding(Protocol):
-    """An encoder as an index names it."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102 - the class says it
-
-    @property
-    def sha256(self) -> str: ...  # noqa: D102 - the class says it
-
-    @property
-    def dimension(self) -> int: ...  # noqa: D102 - the class says it
-
-
 def has_vectors(frame: CommittedFrame, dropped: Collection[str] = ()) -> bool:
     """Whether a frame's embeddings are in the store, whichever encoder's; True for one without cells."""
     kept = any(tier_of(table) == "embeddings" for table in frame.tables)
     return not frame.n_cells or (kept and "embeddings" not in dropped)
 
 
-def vectors_of(store: Path, encoders: Collection[Encoding]) -> Callable[[CommittedFrame], bool]:
+def vectors_of(store: Path, encoders: Collection[IndexEncoder]) -> Callable[[CommittedFrame], bool]:
     """A function that says whether a frame's embeddings by all of these encoders, in these versions, were kept.
 
     It looks at a field's tables once, and remembers: for one pass over the frames.
@@ -56,7 +43,7 @@ def vectors_of(store: Path, encoders: Collection[Encoding]) -> Callable[[Committ
 
 
 def read_vectors(
-    plate: Path, frame: CommittedFrame, encoders: Iterable[Encoding], *, dropped: Collection[str] = ()
+    plate: Path, frame: CommittedFrame, encoders: Iterable[IndexEncoder], *, dropped: Collection[str] = ()
 ) -> Embeddings:
     """Encoder name -> (n_cells, d) f32, from the stored half precision; row i is cell i + 1 of the label image.
 
@@ -80,14 +67,14 @@ def counted_rows(plate: Path, frame: CommittedFrame, *, dropped: Collection[str]
     return np.asarray(rows["touches_edge"] == 0)
 
 
-def _has_table(field: Path, frame: CommittedFrame, encoder: Encoding) -> bool:
+def _has_table(field: Path, frame: CommittedFrame, encoder: IndexEncoder) -> bool:
     try:
         return bool(_table_of(field, frame, encoder))
     except StoreError:
         return False
 
 
-def _table_of(field: Path, frame: CommittedFrame, encoder: Encoding) -> str:
+def _table_of(field: Path, frame: CommittedFrame, encoder: IndexEncoder) -> str:
     """The table of a frame that holds an encoder's vectors. Raises StoreError."""
     others = []
     for table in frame.tables:

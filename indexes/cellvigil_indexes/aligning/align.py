@@ -23,7 +23,7 @@ from cellvigil_indexes.aligning.settings import AUTO, METHODS, AlignSettings
 from cellvigil_indexes.aligning.sharing.find import SharingSettings, shared_classes
 from cellvigil_indexes.aligning.types.fitting import Fitted, fitted
 from cellvigil_indexes.aligning.values import Alignment, Shared, VoterPlan
-from cellvigil_indexes.bank import Bank
+from cellvigil_indexes.bank import Bank, check_same_encoders
 
 __all__ = ["METHODS", "AlignSettings", "align"]
 
@@ -103,9 +103,7 @@ def align(
 
 def _check(bank: Bank, target: Embeddings) -> tuple[str, ...]:
     """The encoders, in the bank's order. Raises UsageError."""
-    if missing := sorted(set(bank.embeddings) ^ set(target)):
-        side = "the target" if missing[0] in bank.embeddings else "the reference"
-        raise UsageError(f"{side} has no vectors of {', '.join(missing)}", hint="embed both with the same encoders")
+    check_same_encoders(bank, target)
     if not len(bank):
         raise UsageError("the reference has no cells")
     sizes = {name: len(block) for name, block in target.items()}

@@ -19,8 +19,8 @@ def record_of(alignment: Alignment, classes: Sequence[str]) -> dict[str, Any]:
 
     Keys: "accepted", "kept", "dropped", "shares" (class -> 0..1), "voters", "votes" (class -> share of the runs that
     found it), "clusters" (one entry each: its cells, its match or None), "scores" (M^row, M^col and p of equations 21
-    and 23, by cluster and class; None where classes were not looked for), "unmatched" (new class -> cells), "anchors"
-    (known class -> target cells that joined its references), "sharing" (`Shared.told`), "told".
+    and 23, by cluster and class; None where classes were not looked for), "unmatched" (new class -> cells),
+    "sharing" (`Shared.told`), "told".
     """
     shared, extra = alignment.shared, Counter(alignment.extra_labels)
     dropped = shared.dropped if shared is not None else [name for name in classes if name not in alignment.classes]
@@ -43,7 +43,6 @@ def record_of(alignment: Alignment, classes: Sequence[str]) -> dict[str, Any]:
         "clusters": [] if shared is None else _clusters(shared, classes),
         "scores": None if shared is None else _scores(shared.matches, classes),
         "unmatched": {name: count for name, count in extra.items() if name not in classes},
-        "anchors": {name: count for name, count in extra.items() if name in classes},
         "sharing": {} if shared is None else dict(shared.told),
         "told": dict(alignment.told),
     }

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cellvigil.bundle.index import ReferenceIndex, index_folder, open_index
+from cellvigil.bundle.origin import original_of
 from cellvigil.errors import BundleError, UsageError
 from cellvigil_indexes.aligned import write_aligned
+from cellvigil_indexes.aligning.states.spanning import check_spans
 from cellvigil_indexes.carrying import CHOICES, MODES, Asked, carried
 from cellvigil_indexes.evaluating.spot import spot_scores
 from cellvigil_indexes.fit_options import add_fit, asked_of
@@ -45,7 +47,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add("--further", type=Path, action="append", default=[], metavar="DIR", help=more)
     add("--witnesses", type=share, default=WITNESSES, metavar="SHARE", help="of the cells kept out of the fit (0.2)")
     add("--score", action="store_true", help="print how right it is where the target's folders or categories say so")
-    add("--force", action="store_true", help="write it though the fit is not accepted")
+    add(
+        "--force",
+        action="store_true",
+        help="write it though it is not accepted, or a group is not there",
+    )
     add("--replace", action="store_true", help="in the place of an index of that name")
 
 
@@ -53,14 +59,15 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Fit, judge, write and describe. Raises UsageError for what cannot be fitted, BundleError where it is refused."""
     index = open_index(index_folder(args.name, args.out))
     if index.voters:
-        of = index.manifest["alignment"]["of"]["name"]
-        raise UsageError(f"index {index.name} is aligned already", hint=f"align {of} to the new target")
+        raise UsageError(f"index {index.name} is aligned already", hint=f"align {original_of(index)} to the new target")
     asked = asked_of(index, args, args.align)
     folder = _folder(args)
     target = _target(index, args)
     fit, kept_out = parted(target.groups, args.witnesses, args.seed)
     further = [_embedded(index, args, found).embeddings for found in further_sets(args)]
     alignment = carried(index, target.vectors(fit), asked, further)
+    if asked.mode == "types" and not args.force:
+        check_spans(alignment.shares, index.groups)
     if not alignment.accepted and not args.force:
         raise BundleError(refused(alignment), hint=_WHEN_REFUSED)
     about = {**target.provenance, "cells": len(target), "fit_cells": len(fit), "witnesses": len(kept_out)}

@@ -100,8 +100,9 @@ def _projected(found: Findings, carried: Carried) -> Html:
 
 
 def _classes(record: Mapping[str, Any]) -> Html:
+    none = percent(None)
     votes, shares, dropped = _of(record, "votes"), _of(record, "shares"), list(record.get("dropped") or [])
-    anchors, verdicts = _of(record, "anchors"), _of(_of(record, "sharing"), "classes")
+    verdicts = _of(_of(record, "sharing"), "classes")
     rows = [
         (
             name,
@@ -110,11 +111,10 @@ def _classes(record: Mapping[str, Any]) -> Html:
             " and ".join(_of(verdicts, name).get("seen_by") or []) or percent(None),
             percent(_of(verdicts, name).get("confidence"), 0),
             _bar(shares.get(name)),
-            _count(anchors.get(name)),
+            none,
         )
         for name in [*(name for name in record.get("kept") or [] if name not in _of(record, "unmatched")), *dropped]
     ]
-    none = percent(None)
     rows += [
         (name, "new", none, none, none, Html(none), f"{count:,}") for name, count in _of(record, "unmatched").items()
     ]

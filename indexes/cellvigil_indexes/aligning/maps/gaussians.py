@@ -98,3 +98,9 @@ def _axes(own: F64, theirs: F64, components: int) -> F64:
 def _leading(values: F64, components: int) -> I64:
     there: I64 = np.flatnonzero(values > _NEGLIGIBLE * values[-1])
     return np.asarray(there[::-1][:components])
+
+
+def regular(covariance: F64) -> F64:
+    """A covariance (a, a) made never quite singular: a class without weight leaves an axis without spread."""
+    least = 1e-6 * float(np.trace(covariance)) / len(covariance)
+    return np.asarray(covariance + max(least, 1e-12) * np.eye(len(covariance)))

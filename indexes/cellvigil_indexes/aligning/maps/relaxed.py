@@ -115,11 +115,6 @@ def _descended(given: Problem, classes: _Classes, price: float, state: _State, i
     return state, steps
 
 
-def class_masses(plan: Plan, labels: I16, classes: int) -> F64:
-    """How much mass each class has in a coupling, (classes,), sum 1."""
-    return np.bincount(labels, weights=plan.coupling.sum(axis=1), minlength=classes).astype(np.float64)
-
-
 def _cheapest_masses(costs: F64, q: F64, classes: _Classes, price: float) -> F64:
     """Class masses (C,) of the plan that is cheapest for fixed costs with the price, blurred by Sinkhorn's entropy."""
     smooth = _SMOOTHING * float(costs.std()) + np.finfo(np.float64).tiny

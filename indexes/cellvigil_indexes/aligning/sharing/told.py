@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cellvigil.data import I32, Bools
-from cellvigil_indexes.aligning.values import F64, Matches, Shared
+from cellvigil_indexes.aligning.values import F64
 
 SURE = {(True, True): 0.99, (True, False): 0.5, (False, True): 0.7, (False, False): 0.98}
 """How often the verdict on a class was right, by who sees it: (a cluster, the mixture).
@@ -64,40 +64,3 @@ def _class(opinions: Opinions, label: int) -> dict[str, Any]:
         "seen_by": [who for who, sees in zip(("clusters", "mixture"), pair, strict=True) if sees],
         "confidence": None if opinions.shares is None else SURE[pair],
     }
-
-
-def score_points(matches: Matches, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Figure 11, a plot a cluster: each class at (M^row, M^col), both -1..1, with its matching probability."""
-    return [
-        {
-            "cluster": cluster,
-            "match": classes[best] if (best := int(matches.best[cluster])) >= 0 else None,
-            "points": [
-                {"class": name, "row": _finite(row), "column": _finite(column), "probability": float(sure)}
-                for name, row, column, sure in zip(
-                    classes, matches.row[cluster], matches.column[cluster], matches.probability[cluster], strict=True
-                )
-            ],
-        }
-        for cluster in range(len(matches.best))
-    ]
-
-
-def as_values(shared: Shared, classes: Sequence[str]) -> dict[str, Any]:
-    """All of it as JSON values; `classes` are the reference's, by id."""
-    sizes = np.bincount(shared.clusters.labels, minlength=shared.clusters.count)
-    return {
-        "kept": list(shared.kept),
-        "dropped": list(shared.dropped),
-        "votes": {name: float(one) for name, one in shared.votes.items()},
-        "encoders": list(shared.matches.encoders),
-        "cluster_sizes": [int(size) for size in sizes],
-        "sparse_clusters": [int(size) for size in shared.clusters.sparse],
-        "clusters": score_points(shared.matches, classes),
-        "unmatched_cells": len(shared.unmatched),
-        "told": dict(shared.told),
-    }
-
-
-def _finite(value: float) -> float:
-    return float(value) if np.isfinite(value) else -1.0

@@ -24,7 +24,7 @@ from cellvigil_indexes.aligning.states.fit import Fitted, StatesSettings, Task, 
 from cellvigil_indexes.aligning.states.judging import asked_cells, split_half, told_votes, why_not
 from cellvigil_indexes.aligning.states.shifting import KINDS
 from cellvigil_indexes.aligning.values import ALIGNED, ORIGINAL, Alignment, VoterPlan
-from cellvigil_indexes.bank import Bank
+from cellvigil_indexes.bank import Bank, check_same_encoders
 
 __all__ = ["FEWEST", "StatesSettings", "align_states"]
 
@@ -87,9 +87,7 @@ def _checked(bank: Bank, target: Embeddings, present: Sequence[str], settings: S
         raise UsageError(what, hint=f"there are: {', '.join(bank.classes)}")
     if settings.kind not in ("auto", *KINDS):
         raise UsageError(f"{settings.kind!r} is no map for states", hint=f"auto, {', '.join(KINDS)}")
-    if sides := set(bank.embeddings) ^ set(target):
-        hint = "embed both with the same encoders"
-        raise UsageError(f"one side has no vectors of {', '.join(sorted(sides))}", hint=hint)
+    check_same_encoders(bank, target)
     own = tuple(bank.classes.index(name) for name in present)
     for what, count in (
         ("reference cells of the classes present", int(np.isin(bank.labels, own).sum())),

@@ -36,15 +36,10 @@ def missing_groups(shares: Mapping[str, float], groups: Mapping[str, str], *, le
     return tuple(group for group in here if not whole > 0 or found[group] < least * whole)
 
 
-def spans_groups(shares: Mapping[str, float], groups: Mapping[str, str], *, least: float = LEAST) -> bool:
-    """Whether every counted group of the index has its share in the target; see `missing_groups`."""
-    return not missing_groups(shares, groups, least=least)
-
-
 def check_spans(shares: Mapping[str, float], groups: Mapping[str, str], *, least: float = LEAST) -> None:
     """Raises UsageError, saying what to do, where a target may not be aligned by types."""
     if missing := missing_groups(shares, groups, least=least):
         raise UsageError(
             f"hardly any of these cells are {' or '.join(missing)}: aligning by types would leave none callable",
-            hint="align.mode states, or wait for cells of every group",
+            hint="align by mode states, or wait for cells of every group",
         )

@@ -1,10 +1,10 @@
 """One reference data set fitted to one target: the shipped default, and any single map beside it.
 
-The default (`fitted_auto`): class shares and common frame (`masses`, `frame`), one transport for all encoders with
-these shares as masses (`coupling`), the voters' consensus on the target's cells, smoothed over their graph; and a
-second transport that this consensus informs, with the shares that it tells. Its figures were chosen on a panel and
-not on any one pair: `pbc` and `bccd` both ways at two crops, parts of them with other class shares, and altered
-pictures of `pbc` with even and uneven shares. Nothing here sees a label of the target.
+The default: class shares and common frame (`masses`, `frame`), one transport for all encoders with these shares as
+masses (`coupling`), the voters' consensus on the target's cells, smoothed over their graph; a second transport that
+this consensus informs, with the shares that it tells; and the classes drawn towards their surest cells (`drawing`).
+Its figures were chosen on a panel and not on any one pair: `pbc` and `bccd` both ways at two crops, parts of them with
+other class shares, and altered pictures of `pbc` with even and uneven shares. Nothing here sees a label of the target.
 """
 
 from __future__ import annotations

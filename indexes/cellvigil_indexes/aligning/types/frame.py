@@ -17,7 +17,7 @@ import numpy as np
 
 from cellvigil.data import F32, I16, Embeddings
 from cellvigil_indexes import discriminant
-from cellvigil_indexes.aligning.maps.gaussians import powered
+from cellvigil_indexes.aligning.maps.gaussians import powered, regular
 from cellvigil_indexes.aligning.values import F64
 
 SHRINKAGE = 0.9
@@ -82,7 +82,7 @@ def laid_onto(own: F64, theirs: F64, masses: F64) -> F64:
     moved, there = own - centre, theirs - after
     source = (moved * masses[:, None]).T @ moved
     wanted = there.T @ there / len(there)
-    return np.asarray(moved @ powered(_regular(source), -0.5) @ powered(wanted, 0.5) + after)
+    return np.asarray(moved @ powered(regular(source), -0.5) @ powered(wanted, 0.5) + after)
 
 
 def carried(both: Standardised, frame: Frame, laid: F64) -> dict[str, F32]:
@@ -104,8 +104,3 @@ def _moments(block: F32, masses: F64) -> tuple[F64, F64]:
     spread = np.sqrt(masses @ np.square(block - mean))
     floor = _FLOOR * float(spread.mean())
     return mean, spread + (floor if floor > 0 else 1.0)
-
-
-def _regular(covariance: F64) -> F64:
-    """Never quite singular: a class without weight leaves an axis without spread."""
-    return np.asarray(covariance + 1e-6 * np.trace(covariance) / len(covariance) * np.eye(len(covariance)))

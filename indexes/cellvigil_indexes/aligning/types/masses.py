@@ -19,6 +19,7 @@ import numpy as np
 
 from cellvigil.data import I16, I64, Embeddings
 from cellvigil_indexes.aligning.maps.domains import cell_masses
+from cellvigil_indexes.aligning.maps.gaussians import regular
 from cellvigil_indexes.aligning.types.frame import Frame, framed, laid_onto, standardised
 from cellvigil_indexes.aligning.values import F64
 
@@ -136,7 +137,7 @@ def _within(own: F64, labels: I16, means: F64, there: I64) -> F64:
     for mean, label in zip(means, there, strict=True):
         residual = own[labels == label] - mean
         parts.append(residual.T @ residual / len(residual))
-    return _regular(np.mean(parts, axis=0))
+    return regular(np.mean(parts, axis=0))
 
 
 def _about(cells: F64, means: F64, parts: F64) -> F64:
@@ -144,7 +145,7 @@ def _about(cells: F64, means: F64, parts: F64) -> F64:
     for mean, part in zip(means, parts.T, strict=True):
         residual = cells - mean
         total += (residual * part[:, None]).T @ residual
-    return _regular(total / len(cells))
+    return regular(total / len(cells))
 
 
 def _squared(cells: F64, means: F64, spread: F64) -> F64:
@@ -152,8 +153,3 @@ def _squared(cells: F64, means: F64, spread: F64) -> F64:
     inverse = np.linalg.inv(spread)
     differences = cells[:, None] - means
     return np.asarray(np.einsum("mki,ij,mkj->mk", differences, inverse, differences))
-
-
-def _regular(covariance: F64) -> F64:
-    least = 1e-6 * float(np.trace(covariance)) / len(covariance)
-    return np.asarray(covariance + max(least, 1e-12) * np.eye(len(covariance)))
