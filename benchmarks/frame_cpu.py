@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from cellvigil import config
-from cellvigil.data import ClaheRule, Frame, FrameKey, ImageRule
+from cellvigil.data import ClaheRule, Fit, Frame, FrameKey, ImageRule
 from cellvigil.normalize import analysis_image, crops, grey, intensity_range
 from cellvigil.quality import measure
 from cellvigil.rehearse import optics
@@ -63,11 +63,11 @@ def main() -> None:
     segmenter = opencv_segmenter(config.Segment())
     labels = timed("segment", lambda: segmenter(grey(plain), plain.pixel_size_um))
     cells = timed("labels to cells", lambda: cells_from_labels(labels, plane.shape, UM))
-    timed("crops of 224 px", lambda: crops(image, cells.centroids_px, rule, size=224))
+    timed("crops of 224 px", lambda: crops(image, cells.centroids_px, rule, fit=Fit(224)))
     masked = ImageRule(mask=True)
     timed(
         "(crops with the mask blanked)",
-        lambda: crops(plain, cells.centroids_px, masked, size=224, labels=cells.labels),
+        lambda: crops(plain, cells.centroids_px, masked, fit=Fit(224), labels=cells.labels),
         counts=False,
     )
     timed("focus, exposure, coverage", lambda: measure(plane, cells, intensity, pixel_size_um=UM[0]))

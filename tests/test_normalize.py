@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellvigil.data import ClaheRule, Frame, FrameKey, ImageRule, IntensityRule
+from cellvigil.data import ClaheRule, Fit, Frame, FrameKey, ImageRule, IntensityRule
 from cellvigil.errors import BadFile, UsageError
 from cellvigil.normalize import analysis_image, crops, fit_single, grey, intensity_range, plane_of
 from cellvigil.segment import cells_from_labels
@@ -149,7 +149,7 @@ def crop_slowly(pixels, centre, side, pad):
 def test_a_crop_is_the_window_around_its_centre(y, x, pad, side):
     rule = replace(RULE, crop_um=side * 0.5, pad=pad)
     image = image_of(ramp(), rule)
-    [crop] = crops(image, [(y, x)], rule, size=side).pixels
+    [crop] = crops(image, [(y, x)], rule, fit=Fit(side)).pixels
     np.testing.assert_array_equal(crop[..., 0], crop_slowly(ramp(), (y, x), side, pad))
 
 
@@ -159,7 +159,7 @@ def test_centres_are_raw_pixels_whatever_the_scale():
     for um in (0.25, 0.5, 1.0):
         rule = replace(RULE, crop_um=20.0)
         image = image_of(raw, rule, um=(um, um))
-        [crop] = crops(image, [(41.5, 61.5)], rule, size=40).pixels[..., 0]
+        [crop] = crops(image, [(41.5, 61.5)], rule, fit=Fit(40)).pixels[..., 0]
         weights = crop.astype(float)
         centre = [(weights.sum(axis=1 - axis) * np.arange(40)).sum() / weights.sum() for axis in (0, 1)]
         np.testing.assert_allclose(centre, (19.5, 19.5), atol=1.1)
@@ -169,8 +169,8 @@ def test_centres_are_raw_pixels_whatever_the_scale():
 def test_the_channels_follow_the_rule_and_no_cells_give_no_crops(colour, channels):
     rule = replace(RULE, colour=colour)
     image = image_of(ramp(), rule)
-    assert crops(image, np.zeros((0, 2)), rule, size=24).pixels.shape == (0, 24, 24, channels)
-    some = crops(image, [(5, 5), (20, 30)], rule, size=24).pixels
+    assert crops(image, np.zeros((0, 2)), rule, fit=Fit(24)).pixels.shape == (0, 24, 24, channels)
+    some = crops(image, [(5, 5), (20, 30)], rule, fit=Fit(24)).pixels
     assert some.shape == (2, 24, 24, channels)
     assert (some == some[..., :1]).all()  # a grey frame is the same in all three
 
@@ -179,7 +179,7 @@ def test_a_coloured_crop_keeps_its_colours():
     pixels = np.stack([np.full((30, 30), value, np.uint8) for value in (10, 90, 200)])
     rule = replace(RULE, colour="rgb")
     image = analysis_image(frame_of(pixels, RGB), "", rule, (0.0, 255.0))
-    [crop] = crops(image, [(15, 15)], rule, size=8).pixels
+    [crop] = crops(image, [(15, 15)], rule, fit=Fit(8)).pixels
     assert crop[4, 4].tolist() == [10, 90, 200]
 
 
@@ -192,7 +192,7 @@ def test_a_mask_rule_blanks_all_but_the_cell_itself(um):
     cells = cells_from_labels(labels, (80, 80), (um, um))
     rule = replace(RULE, mask=True, crop_um=24 * um)
     first, second = crops(
-        image_of(raw, rule, um=(um, um)), cells.centroids_px, rule, size=24, labels=cells.labels
+        image_of(raw, rule, um=(um, um)), cells.centroids_px, rule, fit=Fit(24), labels=cells.labels
     ).pixels
     for crop, own, column_of_other in ((first, 200, 22), (second, 150, 1)):
         assert crop[12, 12, 0] == pytest.approx(own, abs=2)
@@ -202,7 +202,7 @@ def test_a_mask_rule_blanks_all_but_the_cell_itself(um):
 
 def test_a_mask_rule_needs_labels():
     with pytest.raises(ValueError, match="labels"):
-        crops(image_of(ramp()), [(5, 5)], replace(RULE, mask=True), size=8)
+        crops(image_of(ramp()), [(5, 5)], replace(RULE, mask=True), fit=Fit(8))
 
 
 # ---- ready-made single-cell images
@@ -211,7 +211,7 @@ def test_a_mask_rule_needs_labels():
 def test_a_picture_without_a_scale_is_fitted_whole_and_not_squashed():
     picture = np.full((20, 40), 50, np.uint8)
     picture[5:15, 15:25] = 200  # a square stays a square
-    fitted = fit_single(picture, replace(RULE, pad="edge"), 80)[..., 0]
+    fitted = fit_single(picture, replace(RULE, pad="edge"), Fit(80))[..., 0]
     ys, xs = np.nonzero(fitted > 125)
     assert fitted.shape == (80, 80)
     assert (np.ptp(ys) + 1, np.ptp(xs) + 1) == (20, 20)
@@ -219,21 +219,21 @@ def test_a_picture_without_a_scale_is_fitted_whole_and_not_squashed():
 
 def test_a_picture_with_a_scale_is_cut_like_a_live_cell():
     raw = ramp((60, 60))
-    [live] = crops(image_of(raw), [(30, 30)], RULE, size=16).pixels
-    np.testing.assert_array_equal(fit_single(raw, RULE, 16, pixel_size_um=0.5), live)
-    halved = fit_single(raw, RULE, 16, pixel_size_um=0.25)
+    [live] = crops(image_of(raw), [(30, 30)], RULE, fit=Fit(16)).pixels
+    np.testing.assert_array_equal(fit_single(raw, RULE, Fit(16), pixel_size_um=0.5), live)
+    halved = fit_single(raw, RULE, Fit(16), pixel_size_um=0.25)
     np.testing.assert_array_equal(halved[..., 0], cv2.resize(raw, (30, 30), interpolation=cv2.INTER_AREA)[7:23, 7:23])
 
 
 def test_a_picture_smaller_than_the_crop_is_continued():
     picture = np.full((4, 4), 90, np.uint8)
-    np.testing.assert_array_equal(fit_single(picture, RULE, 16, pixel_size_um=0.5), np.full((16, 16, 1), 90))
+    np.testing.assert_array_equal(fit_single(picture, RULE, Fit(16), pixel_size_um=0.5), np.full((16, 16, 1), 90))
 
 
 def test_the_centre_window_is_taken_first():
     picture = np.zeros((30, 40), np.uint8)
     picture[10:20, 15:25] = 100
-    np.testing.assert_array_equal(fit_single(picture, RULE, 10, centre_px=10), np.full((10, 10, 1), 100))
+    np.testing.assert_array_equal(fit_single(picture, RULE, Fit(10), centre_px=10), np.full((10, 10, 1), 100))
 
 
 @pytest.mark.parametrize(
@@ -243,4 +243,4 @@ def test_the_centre_window_is_taken_first():
 def test_single_pictures_come_in_the_rules_channels(shape, colour, channels):
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 255, shape).astype(np.uint8)
-    assert fit_single(picture, replace(RULE, colour=colour, clahe=ClaheRule()), 24).shape == (24, 24, channels)
+    assert fit_single(picture, replace(RULE, colour=colour, clahe=ClaheRule()), Fit(24)).shape == (24, 24, channels)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from cellvigil.data import ClaheRule, Frame, FrameKey, ImageRule, IntensityRule
+from cellvigil.data import ClaheRule, Fit, Frame, FrameKey, ImageRule, IntensityRule
 from cellvigil.normalize import AnalysisImage, analysis_image, crops, fit_single, intensity_range, plane_of
 
 BYTES = (0.0, 255.0)
@@ -157,7 +157,7 @@ def fields(draw):
 def test_crops_agree_with_direct_indexing(field, side, pad):
     pixels, centres = field
     rule = ImageRule(pixel_size_um=1.0, crop_um=float(side), pad=pad)
-    cut = crops(AnalysisImage(pixels, 1.0, (1.0, 1.0)), centres, rule, size=side)
+    cut = crops(AnalysisImage(pixels, 1.0, (1.0, 1.0)), centres, rule, fit=Fit(side))
     assert len(cut) == len(centres)
     np.testing.assert_array_equal(cut.pixels, slow_crops(pixels, centres, side, pad))
 
@@ -168,7 +168,7 @@ def test_masked_crops_agree_with_the_obvious_version(field, side, seed):
     pixels, centres = field
     labels = np.random.default_rng(seed).integers(0, len(centres) + 1, pixels.shape).astype(np.int32)
     rule = ImageRule(pixel_size_um=1.0, crop_um=float(side), mask=True)
-    cut = crops(AnalysisImage(pixels, 1.0, (1.0, 1.0)), centres, rule, size=side, labels=labels)
+    cut = crops(AnalysisImage(pixels, 1.0, (1.0, 1.0)), centres, rule, fit=Fit(side), labels=labels)
     np.testing.assert_array_equal(cut.pixels, slow_crops(pixels, centres, side, "reflect", labels))
 
 
@@ -180,7 +180,7 @@ def test_a_marked_point_lands_in_the_crops_centre(pixel_um, at_um):
     rule = ImageRule(pixel_size_um=0.322, crop_um=72.0 / 3)
     image = analysis_image(frame((spot * 60_000).astype(np.uint16), pixel_um=(pixel_um,) * 2), "", rule, (0.0, 6e4))
     centre = np.array([at_um]) / pixel_um
-    crop = crops(image, centre, rule, size=75).pixels[0, ..., 0].astype(float)
+    crop = crops(image, centre, rule, fit=Fit(75)).pixels[0, ..., 0].astype(float)
     crop[crop < 30] = 0
     if min(at_um) > 5:
         rows, columns = np.indices(crop.shape)
@@ -197,7 +197,7 @@ def test_a_mask_rule_blanks_the_neighbour(colour):
     pixels = np.repeat(field[..., None], 3, axis=2) if colour else field
     rule = ImageRule(pixel_size_um=1.0, crop_um=30.0, mask=True, colour="rgb" if colour else "grey")
     image = AnalysisImage(pixels, 1.0, (2.0, 2.0))  # raw pixels of 2 um
-    cut = crops(image, [(9.5, 6.0), (9.5, 12.0)], rule, size=60, labels=labels)
+    cut = crops(image, [(9.5, 6.0), (9.5, 12.0)], rule, fit=Fit(60), labels=labels)
     # Where pictures are enlarged, edges overshoot by a few grey values.
     for crop, own, neighbour in zip(cut.pixels, (200, 30), (30, 200), strict=True):
         assert np.abs(crop[28:32, 28:32].astype(int) - own).max() <= 2
@@ -234,7 +234,7 @@ def extent(picture: np.ndarray) -> tuple[int, int]:
 )
 def test_a_single_picture_is_fitted_without_squashing(picture, rule, arguments, diameter):
     rule = ImageRule(crop_um=rule.crop_um, pad="edge")
-    height, width = extent(fit_single(picture, rule, 224, **arguments))
+    height, width = extent(fit_single(picture, rule, Fit(224), **arguments))
     assert abs(height - diameter) <= 3
     assert abs(width - diameter) <= 3
 
@@ -244,5 +244,5 @@ def test_live_and_reference_cells_pass_the_same_steps():
     field = cv2.GaussianBlur(noise(101, 101), (0, 0), 1.5)
     rule = ImageRule(pixel_size_um=0.5, crop_um=43 * 0.5, clahe=ClaheRule(tile_um=12.0))
     image = analysis_image(frame(field, pixel_um=(0.5, 0.5)), "", rule, BYTES)
-    live = crops(image, [(50, 50)], rule, size=64).pixels[0]
-    np.testing.assert_array_equal(fit_single(field, rule, 64, pixel_size_um=0.5), live)
+    live = crops(image, [(50, 50)], rule, fit=Fit(64)).pixels[0]
+    np.testing.assert_array_equal(fit_single(field, rule, Fit(64), pixel_size_um=0.5), live)

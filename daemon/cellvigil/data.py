@@ -128,7 +128,7 @@ class Cells:
 class Crops:
     """The cells' pictures, one a cell, in the cells' order, at the index's scale."""
 
-    pixels: U8  # (n, H, W, C) u8; C is 1 (grey) or 3 (red, green, blue)
+    pixels: U8  # (n, H, W, C) u8; C is 1 (grey), 3 (red, green, blue), or the image rule's channels
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pixels", frozen_array(self.pixels))
@@ -195,6 +195,8 @@ class Baseline:
 
     intensity: tuple[float, float]  # raw values that become 0 and 255
     focus: float  # median `Quality.focus` of those frames; limits are shares of it; 0 = none could be measured
+    # the same as `intensity` for each channel that an image rule of colour "channels" looks at, by the channel's name
+    channels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,21 +255,43 @@ class ClaheRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Fit:
+    """How a cell's square picture becomes what an encoder takes: its checkpoint's own resizing. Done in `normalize`."""
+
+    side: int  # of the encoder's input, pixels
+    # "area": OpenCV's (averaged when made smaller, cubic when made larger); "bilinear", "bicubic": as Pillow does it
+    resample: str = "area"
+    shortest: int = 0  # the picture is first brought to this side, then its centre cut out; 0 = straight to `side`
+
+
+@dataclass(frozen=True, slots=True)
 class ImageRule:
     """How a cell's picture is made; part of an index's manifest, so that live and reference cells pass the same steps.
 
     Order: intensity map, scale to `pixel_size_um`, CLAHE, crop `crop_um` around the mask's centre, resize to the
-    encoder's input size.
+    encoder's input size. With colour "channels" each of `channels` passes these steps on its own, with an intensity
+    range of its own; cells are found in the segmentation channel all the same, which may be one of them.
     """
 
     pixel_size_um: float = 0.322  # micrometres a pixel, both axes (the papers: Lionheart at 20x)
     crop_um: float = 72.0  # side of the square crop, micrometres (the papers: 224 px at 0.322 um)
     intensity: IntensityRule = field(default_factory=IntensityRule)
     clahe: ClaheRule | None = None
-    colour: str = "grey"  # "grey" (replicated to the encoder's channels) or "rgb"
+    colour: str = "grey"  # "grey" (replicated to the encoder's channels), "rgb", or "channels": those below
     mask: bool = False  # blank everything outside the cell's own mask with the crop's border value
     pad: str = "reflect"  # at the image's border: "reflect" or "edge"
     frame_normalised: bool = True  # False: built from ready-made single-cell images; not comparable with live frames
+    channels: tuple[str, ...] = ()  # of a frame, as the microscope spells them, in the order that the encoder takes
+    # True: an encoder of grey or colour pictures sees each channel by itself, replicated, and the vectors are put one
+    # behind the other (Cell-DINO, PLOS 2025, its DINOv2 baseline); False: a multi-channel encoder takes all at once
+    per_channel: bool = False
+
+    def __post_init__(self) -> None:
+        named = self.colour == "channels"
+        if named != bool(self.channels) or len(set(self.channels)) < len(self.channels) or not all(self.channels):
+            raise ValueError(f"colour {self.colour!r} with channels {list(self.channels)} is no image rule")
+        if self.per_channel and not named:
+            raise ValueError("per_channel is for an image rule of channels")
 
 
 @dataclass(frozen=True, slots=True)

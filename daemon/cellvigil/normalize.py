@@ -13,8 +13,22 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cellvigil.data import F32, I32, U8, Array, Bools, ClaheRule, Crops, Frame, ImageRule, IntensityRule, frozen_array
+from cellvigil.data import (
+    F32,
+    I32,
+    U8,
+    Array,
+    Bools,
+    ClaheRule,
+    Crops,
+    Fit,
+    Frame,
+    ImageRule,
+    IntensityRule,
+    frozen_array,
+)
 from cellvigil.errors import BadFile, UsageError
+from cellvigil.resample import by_area, fitted
 
 RED_GREEN_BLUE = ("red", "green", "blue")
 """Channels (any case) that make a colour frame."""
@@ -106,7 +120,7 @@ def analysis_image(frame: Frame, channel: str, rule: ImageRule, intensity: tuple
     if shape[0] * shape[1] > _MOST_PIXELS:
         what = f"at {rule.pixel_size_um} um a pixel the image would be {shape[0]} x {shape[1]} pixels"
         raise BadFile("too_large", what, where=str(frame.key), hint="check the source's pixel_size_um")
-    pixels = _resized(_mapped(raw, intensity), (shape[0], shape[1]))
+    pixels = by_area(_mapped(raw, intensity), (shape[0], shape[1]))
     if rule.clahe is not None:
         pixels = _equalised(pixels, rule.clahe, rule.pixel_size_um)
     return AnalysisImage(pixels, rule.pixel_size_um, (shape[0] / raw.shape[0], shape[1] / raw.shape[1]))
@@ -118,9 +132,12 @@ def grey(image: AnalysisImage) -> U8:
 
 
 def crops(
-    image: AnalysisImage, centres_px: npt.ArrayLike, rule: ImageRule, *, size: int, labels: I32 | None = None
+    image: AnalysisImage, centres_px: npt.ArrayLike, rule: ImageRule, *, fit: Fit, labels: I32 | None = None
 ) -> Crops:
-    """A square of `rule.crop_um` around each centre, resized to (size, size); 1 channel, or 3 for a colour rule.
+    """A square of `rule.crop_um` around each centre, fitted to an encoder; 1 channel, or 3 for a colour rule.
+
+    The square takes the place of the photograph that the encoder's checkpoint was made for: as a whole it is resized,
+    and where `fit` says so its centre cut out (`resample.fitted`).
 
     `centres_px`: (n, 2) y, x in raw pixels (0 = the first pixel's centre), taken to the nearest analysis pixel; n may
     be 0. The side is rounded to whole analysis pixels. Beyond the border the image is continued by `rule.pad`.
@@ -136,21 +153,21 @@ def crops(
     border = _BORDERS[rule.pad]
     padded = cv2.copyMakeBorder(np.asarray(image.pixels), margin, margin, margin, margin, border)
     owners = _at_scale(labels, image, margin) if rule.mask and labels is not None else None
-    out = np.empty((len(centres), size, size, 3 if rule.colour == "rgb" else 1), dtype=np.uint8)
+    out = np.empty((len(centres), fit.side, fit.side, 3 if rule.colour == "rgb" else 1), dtype=np.uint8)
     for row, (y, x) in enumerate(corners):
         place = (slice(y, y + side), slice(x, x + side))
         window: U8 = np.asarray(padded[place], dtype=np.uint8)
         if owners is not None:
             window = _blanked(window, owners[place] == row + 1)
-        window = _fitted(window, size)
+        window = fitted(window, fit)
         out[row] = window if window.ndim == 3 else window[..., None]
     return Crops(out)
 
 
 def fit_single(
-    image: U8, rule: ImageRule, size: int, *, pixel_size_um: float | None = None, centre_px: int | None = None
+    image: U8, rule: ImageRule, fit: Fit, *, pixel_size_um: float | None = None, centre_px: int | None = None
 ) -> U8:
-    """A ready-made picture of one cell, (H, W) or (H, W, 3) u8, as (size, size, C): C is 1, or 3 for a colour rule.
+    """A ready-made picture of one cell, (H, W) or (H, W, 3) u8, as (side, side, C): C is 1, or 3 for a colour rule.
 
     With `centre_px` only the centre window of so many pixels a side is looked at. Then, without a pixel size, the
     whole picture is fitted: its shorter side is continued by `rule.pad` to a square (the aspect is kept, a cell is
@@ -166,12 +183,12 @@ def fit_single(
     else:
         factor = pixel_size_um / rule.pixel_size_um
         shape = (max(1, round(pixels.shape[0] * factor)), max(1, round(pixels.shape[1] * factor)))
-        pixels = _resized(pixels, shape)
+        pixels = by_area(pixels, shape)
         side, scale_um = max(1, round(rule.crop_um / rule.pixel_size_um)), rule.pixel_size_um
     if rule.clahe is not None:
         pixels = _equalised(pixels, rule.clahe, scale_um)
-    fitted = _fitted(_centre(_continued(pixels, side, rule.pad), side, side), size)
-    return fitted if fitted.ndim == 3 else fitted[..., None]
+    picture = fitted(_centre(_continued(pixels, side, rule.pad), side, side), fit)
+    return picture if picture.ndim == 3 else picture[..., None]
 
 
 def _samples(plane: Array) -> Array:
@@ -202,19 +219,6 @@ def _mapped(raw: Array, intensity: tuple[float, float]) -> U8:
 
 def _linear(values: F32, low: float, high: float) -> U8:
     return np.asarray(np.rint(np.clip((values - low) * (255.0 / (high - low)), 0, 255)), dtype=np.uint8)
-
-
-def _resized(pixels: U8, shape: tuple[int, int]) -> U8:
-    """`pixels` as (Y, X) = shape: averaged when made smaller, cubic when made larger."""
-    if pixels.shape[:2] == shape:
-        return pixels
-    smaller = shape[0] * shape[1] < pixels.shape[0] * pixels.shape[1]
-    method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(np.ascontiguousarray(pixels), shape[::-1], interpolation=method), dtype=np.uint8)
-
-
-def _fitted(window: U8, size: int) -> U8:
-    return _resized(window, (size, size))
 
 
 def _equalised(pixels: U8, rule: ClaheRule, pixel_size_um: float) -> U8:
