@@ -14,13 +14,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from cellvigil.bundle.encoder import INPUT_NAME, OUTPUT_NAME
-from cellvigil.data import F32, U8
+from cellvigil.data import F32, U8, Fit
 from cellvigil_export.declaration import OPSET, Declaration, Licences, Made, Preprocessing
 from cellvigil_export.make import export
 
 NAME, SIDE, DIMENSION, SEED = "lookup", 64, 32, 7
 _GRID, _BUCKETS, _CHANNELS = 4, 16, 3
-_PLAIN = Preprocessing("area", 1.0, (0.0,) * _CHANNELS, (1.0,) * _CHANNELS)
+_PLAIN = Preprocessing(Fit(SIDE), 1.0, (0.0,) * _CHANNELS, (1.0,) * _CHANNELS)
 _SQUARES = _CHANNELS * _GRID * _GRID
 
 
@@ -82,7 +82,6 @@ def lookup_bundle(out: Path, *, name: str = NAME, seed: int = SEED) -> Path:
         family="lookup_encoder:make",
         vector="the mean of the looked-up rows",
         dimension=DIMENSION,
-        input_size=SIDE,
         preprocessing=_PLAIN,
         licences=Licences("Apache-2.0", "Apache-2.0"),
         needs_torch=False,

@@ -346,7 +346,8 @@ class PlainLedger:
         book = self._books.setdefault(series_of(line["series"]), _Book())
         if book.baseline is None or book.baseline[0] < line["seq"]:
             low, high = line["intensity"]
-            book.baseline = (line["seq"], Baseline((float(low), float(high)), float(line["focus"])))
+            channels = {name: tuple(map(float, limits)) for name, limits in line.get("channels", {}).items()}
+            book.baseline = (line["seq"], Baseline((float(low), float(high)), float(line["focus"]), channels))
 
     def _bundle(self, line: Mapping[str, Any]) -> None:
         told = self._told.setdefault((series_of(line["series"]), line["sha256"]), [])

@@ -14,7 +14,7 @@ import pytest
 from cellvigil import normalize
 from cellvigil.bundle.encoder import open_encoder
 from cellvigil.bundle.index import open_index, reference_cells
-from cellvigil.data import Frame, FrameKey
+from cellvigil.data import Fit, Frame, FrameKey
 from cellvigil.encoder import open_session
 from cellvigil.rehearse.assay import Assay
 from cellvigil.rehearse.reference import write_reference
@@ -126,7 +126,7 @@ def test_live_and_reference_cells_pass_through_the_same_steps(assay, lite0):
     rule = index.image_rule
     intensity = normalize.intensity_range([frame.pixels[0]], rule.intensity)
     image = normalize.analysis_image(frame, "Bright Field", rule, intensity)
-    crop = normalize.crops(image, [((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2)], rule, size=224)
+    crop = normalize.crops(image, [((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2)], rule, fit=Fit(224))
     vector = open_session(open_encoder(lite0), device="cpu").embed(crop.pixels)
     np.testing.assert_allclose(vector[0], index.embeddings[ENCODER][4], atol=1e-4)
 

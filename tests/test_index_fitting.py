@@ -9,7 +9,7 @@ import pytest
 
 from cellvigil.bundle.encoder import open_encoder
 from cellvigil.bundle.index import open_index
-from cellvigil.data import ClaheRule, ImageRule
+from cellvigil.data import ClaheRule, Fit, ImageRule
 from cellvigil.errors import UsageError
 from cellvigil_indexes.changing import with_cells
 from cellvigil_indexes.draft import draft_of
@@ -23,13 +23,8 @@ def bundle(lite0):
     return open_encoder(lite0)
 
 
-def manifest(bundle, **preprocessing):
-    return {**bundle.manifest, "preprocessing": {**bundle.manifest["preprocessing"], **preprocessing}}
-
-
 def test_encoders_of_other_sizes_and_published_crops_go_together(bundle):
-    published = manifest(bundle, outside_the_graph={"resize": "shortest side 256 bicubic, centre crop 224"})
-    other = replace(bundle, name="other", input_size=518, manifest=published)
+    other = replace(bundle, name="other", fit=Fit(518, "bicubic", shortest=592))
     check_encoders_fit(ImageRule(colour="rgb"), [bundle, other])
 
 
@@ -37,7 +32,6 @@ def test_encoders_of_other_sizes_and_published_crops_go_together(bundle):
     ("change", "colour", "told"),
     [
         ({"channels": 1}, "rgb", "takes 1 channel"),
-        ({"outside": {"resize": "to 224x224", "stain": "normalised"}}, "grey", "wants stain outside of its graph"),
         ({"input": {"colour": "BGR"}}, "grey", "takes BGR"),
         ({"name": "efficientnet-lite0"}, "grey", "named twice"),
     ],
@@ -45,8 +39,6 @@ def test_encoders_of_other_sizes_and_published_crops_go_together(bundle):
 def test_encoders_that_cannot_look_at_the_rules_pictures(bundle, change, colour, told):
     change = {"name": "other", **change}
     content = dict(bundle.manifest)
-    if "outside" in change:
-        content = manifest(bundle, outside_the_graph=change.pop("outside"))
     if "input" in change:
         content |= {"input": {**content["input"], **change.pop("input")}}
     other = replace(bundle, manifest=content, **change)

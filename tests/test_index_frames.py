@@ -12,7 +12,7 @@ import tifffile
 
 from cellvigil import normalize
 from cellvigil.config import Segment
-from cellvigil.data import ImageRule, IntensityRule
+from cellvigil.data import Fit, ImageRule, IntensityRule
 from cellvigil.errors import UsageError
 from cellvigil.rehearse.reference import write_reference
 from cellvigil.segment import cells_from_labels, opencv_segmenter
@@ -61,10 +61,10 @@ def test_cells_are_those_that_the_pipeline_finds_and_so_are_their_pictures(frame
         inner = ~live.touches_edge
         assert inner.any()
         own = live.labels if mask else None
-        wanted = normalize.crops(scaled, live.centroids_px, rule, size=64, labels=own).pixels[inner]
+        wanted = normalize.crops(scaled, live.centroids_px, rule, fit=Fit(64), labels=own).pixels[inner]
         whole = with_every_cell(image, pixels, how)
         assert {cell.class_name for cell in whole.cells} == {image.name.partition("/")[0]}
-        np.testing.assert_array_equal(pictures(whole, pixels, how, [64])[64], wanted)
+        np.testing.assert_array_equal(pictures(whole, pixels, how, [Fit(64)])[Fit(64)], wanted)
 
 
 @pytest.mark.parametrize("cached", [False, True])

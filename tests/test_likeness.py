@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellvigil.data import ImageRule, IntensityRule
+from cellvigil.data import Fit, ImageRule, IntensityRule
 from cellvigil_indexes.inputs import leaks, likeness
 from cellvigil_indexes.inputs.coco import read_coco
 from cellvigil_indexes.inputs.folders import read_folders
@@ -105,7 +105,7 @@ def test_pairs_across_groups_and_against_labels():
 
 def real_cells(found, rule, pixel_um):
     how = picture_rule(rule, found.images, pixel_um)
-    made = [(i.name, pictures(i, pixels_of(i), how, [64])[64]) for i in found.images if i.cells]
+    made = [(i.name, pictures(i, pixels_of(i), how, [Fit(64)])[Fit(64)]) for i in found.images if i.cells]
     return [name for name, each in made for _ in each], np.concatenate([each for _, each in made])
 
 

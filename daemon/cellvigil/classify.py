@@ -15,16 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from cellvigil import config, decide, normalize, pipeline
+from cellvigil import channels, config, decide, normalize, pipeline
 from cellvigil.bundle.index import ReferenceCell, ReferenceIndex, reference_cells
 from cellvigil.bundle.index_manifest import THUMBNAIL_PX
-from cellvigil.data import I32, U8, UNKNOWN, Array, Calls, Embeddings, Frame, FrameKey, frozen_array
+from cellvigil.data import I32, U8, UNKNOWN, Array, Calls, Embeddings, Fit, Frame, FrameKey, ImageRule, frozen_array
 from cellvigil.encoder import Encoder
 from cellvigil.errors import UsageError
 from cellvigil.neighbours import Neighbours, Search, VotersSearch, open_search
+from cellvigil.ruled import ruled
 from cellvigil.segment import Segmenter, cells_from_labels, opencv_segmenter
-from cellvigil.stills import read_image
+from cellvigil.segment.sam import sam_segmenter
+from cellvigil.segment.sam_model import SamModel
+from cellvigil.stills import read_channels, read_image
 
+_THUMBNAIL = Fit(THUMBNAIL_PX)
 _TOGETHER = 64  # images that are read before the encoders run
 _SAMPLED = 32  # images that the intensity range is taken from, where the index's rule takes percentiles
 
@@ -45,7 +49,7 @@ class Answer:
     """What one image was called, and why."""
 
     image: str
-    picture: U8  # (64, 64, C), as the encoder saw it, but for its size
+    picture: U8  # (64, 64, C), as the encoders saw it, but for their fits
     label: str  # class name, or "unknown"
     best: str  # class name, whether or not it was rejected
     unknown_reason: str  # "" where it was not
@@ -87,6 +91,7 @@ class _How:
 
     pixel_size_um: float | None  # of the images; None: each is fitted whole
     intensity: tuple[float, float] | None  # raw values that become 0 and 255; None: each pixel type has its own
+    ranges: channels.Ranges  # the same by channel, for a rule of channels
     segmenter: Segmenter | None  # outlines cells, for a rule that blanks what is outside
 
 
@@ -98,6 +103,7 @@ def classify(
     nearest: int = 5,
     pixel_size_um: float | None = None,
     rejection: decide.Rejection | None = None,
+    sam: SamModel | None = None,
 ) -> Iterator[Answer]:
     """Call single-cell images, in their order.
 
@@ -108,6 +114,7 @@ def classify(
         nearest: reference cells to show, 1 or more.
         pixel_size_um: micrometres a pixel of these images; needed exactly where the index was built with one.
         rejection: what makes a cell unknown.
+        sam: what outlined the index's cells (`sam_session.open_same_sam`); None: OpenCV alone.
 
     Raises UsageError for a pixel size that is missing or of no use, BadFile for an image that does not open.
     """
@@ -118,16 +125,17 @@ def classify(
         raise UsageError(what, hint="say how large a pixel of these images is with --pixel-size")
     if not index.image_rule.frame_normalised and pixel_size_um is not None:
         raise UsageError(f"index {index.name} was built from whole pictures", hint="leave --pixel-size out")
-    search, cells, how = open_search(index), reference_cells(index), _how(paths, index, pixel_size_um)
+    search, cells, how = open_search(index), reference_cells(index), _how(paths, index, pixel_size_um, sam)
+    rule, used = index.image_rule, [ruled(encoder, index.image_rule) for encoder in encoders]
     for start in range(0, len(paths), _TOGETHER):
         part = paths[start : start + _TOGETHER]
-        sizes = sorted({THUMBNAIL_PX, *(encoder.input_size for encoder in encoders)})
-        pictures = [_pictures(read_image(path), index, how, sizes) for path in part]
-        vectors = {e.name: e.embed(np.concatenate([each[e.input_size] for each in pictures])) for e in encoders}
+        fits = (_THUMBNAIL, *(encoder.fit for encoder in used))
+        pictures = [_pictures(_read(path, rule), rule, how, fits) for path in part]
+        vectors = {e.name: e.embed(np.concatenate([each[e.fit] for each in pictures])) for e in used}
         called = _called(vectors, index, search, rejection, min(nearest, len(index)))
         for row, path in enumerate(part):
             witnesses = tuple(_witnesses(index, cells, called.near, row))
-            picture = frozen_array(pictures[row][THUMBNAIL_PX][0])
+            picture = frozen_array(channels.shown(pictures[row][_THUMBNAIL], rule)[0])
             yield _answer(path, called, row, picture=picture, index=index, witnesses=witnesses)
 
 
@@ -155,19 +163,28 @@ def _called(
     return _Called(calls, Neighbours(ids[speaker, rows], distances[speaker, rows]), opinions)
 
 
-def _pictures(pixels: Array, index: ReferenceIndex, how: _How, sizes: Sequence[int]) -> dict[int, U8]:
-    """One image's cell in each of the sizes, (1, size, size, C) u8, as the index's own cells were made."""
-    rule = index.image_rule
+def _read(path: Path, rule: ImageRule) -> Array:
+    return read_channels(path, rule.channels) if rule.channels else read_image(path)
+
+
+def _pictures(pixels: Array, rule: ImageRule, how: _How, fits: Sequence[Fit]) -> dict[Fit, U8]:
+    """One image's cell by each fit, (1, side, side, C) u8, as the index's own cells were made."""
     intensity = how.intensity or normalize.full_range(pixels.dtype)
     if how.pixel_size_um is None:
         plain = replace(rule, clahe=None)  # contrast is equalised after fitting, at the picture's own scale
-        whole = normalize.analysis_image(_frame(pixels, rule.pixel_size_um), "", plain, intensity).pixels
-        return {size: normalize.fit_single(whole, rule, size)[None] for size in sizes}
-    scaled = normalize.analysis_image(_frame(pixels, how.pixel_size_um), "", rule, intensity)
+        frame = _frame(pixels, rule, rule.pixel_size_um)
+        images = channels.picture_images(
+            frame, normalize.analysis_image(frame, "", plain, intensity), plain, how.ranges
+        )
+        whole = [image.pixels for image in images]
+        return {fit: channels.fit_singles(whole, rule, fit)[None] for fit in dict.fromkeys(fits)}
+    frame = _frame(pixels, rule, how.pixel_size_um)
+    scaled = normalize.analysis_image(frame, "", rule, intensity)
+    images = channels.picture_images(frame, scaled, rule, how.ranges)
     shape = pixels.shape[1:]
     middle = ((shape[0] - 1) / 2, (shape[1] - 1) / 2)
     labels = _outline(scaled, shape, middle, how) if rule.mask else None
-    return {size: normalize.crops(scaled, [middle], rule, size=size, labels=labels).pixels for size in sizes}
+    return {fit: channels.cut(images, [middle], rule, fit=fit, labels=labels).pixels for fit in dict.fromkeys(fits)}
 
 
 def _outline(scaled: normalize.AnalysisImage, shape: tuple[int, ...], middle: tuple[float, float], how: _How) -> I32:
@@ -180,26 +197,30 @@ def _outline(scaled: normalize.AnalysisImage, shape: tuple[int, ...], middle: tu
     return (cells.labels == own).astype(np.int32) if own else np.ones(shape, dtype=np.int32)
 
 
-def _how(paths: Sequence[Path], index: ReferenceIndex, pixel_size_um: float | None) -> _How:
+def _how(paths: Sequence[Path], index: ReferenceIndex, pixel_size_um: float | None, sam: SamModel | None) -> _How:
     """Settle the intensity range: that of the index's pictures, else percentiles over these images."""
-    rule = index.image_rule
-    intensity = None
-    known = index.manifest["provenance"].get("intensity_range")
+    rule, provenance = index.image_rule, index.manifest["provenance"]
+    intensity, ranges = None, {}
+    known = provenance.get("intensity_range")
     if known is not None:
         intensity = (float(known[0]), float(known[1]))
+        ranges = {name: (float(a), float(b)) for name, (a, b) in (provenance.get("channel_ranges") or {}).items()}
     elif rule.intensity.kind != "full":
         sample = paths[:: -(-len(paths) // _SAMPLED)] if rule.intensity.kind == "percentiles" else []
-        planes = [normalize.plane_of(_frame(read_image(path), 1.0), "") for path in sample]
-        intensity = normalize.intensity_range(planes, rule.intensity)
-    diameter = index.manifest["provenance"].get("cell_diameter_um")
-    segmenter = opencv_segmenter(config.Segment(cell_diameter_um=diameter) if diameter else config.Segment())
-    return _How(pixel_size_um, intensity, segmenter if rule.mask else None)
+        frames = [_frame(_read(path, rule), rule, 1.0) for path in sample]
+        intensity = normalize.intensity_range([normalize.plane_of(frame, "") for frame in frames], rule.intensity)
+        ranges = channels.ranges_of(frames, rule)
+    diameter = provenance.get("cell_diameter_um")
+    outlines = config.Segment(cell_diameter_um=diameter) if diameter else config.Segment()
+    plain = opencv_segmenter(outlines)
+    segmenter = sam_segmenter(outlines, sam, plain) if sam else plain
+    return _How(pixel_size_um, intensity, ranges, segmenter if rule.mask else None)
 
 
-def _frame(pixels: Array, pixel_size_um: float) -> Frame:
-    channels = normalize.RED_GREEN_BLUE if len(pixels) == 3 else ("",)
+def _frame(pixels: Array, rule: ImageRule, pixel_size_um: float) -> Frame:
+    names = rule.channels or (normalize.RED_GREEN_BLUE if len(pixels) == 3 else ("",))
     key = FrameKey("", "", "", "", "", 0)
-    return Frame(key, datetime.fromtimestamp(0, UTC), pixels, channels, (pixel_size_um, pixel_size_um), ())
+    return Frame(key, datetime.fromtimestamp(0, UTC), pixels, names, (pixel_size_um, pixel_size_um), ())
 
 
 def _witnesses(index: ReferenceIndex, cells: Sequence[ReferenceCell], near: Neighbours, row: int) -> Iterator[Witness]:

@@ -10,43 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 
-from cellvigil import config, decide, histogram, neighbours, normalize, quality, segment
-from cellvigil.bundle.encoder import EncoderBundle
+from cellvigil import channels, config, decide, histogram, neighbours, normalize, quality, segment
 from cellvigil.bundle.index import ReferenceIndex
 from cellvigil.bundle.origin import aligned_from
-from cellvigil.data import F32, U8, Baseline, Calls, Cells, Crops, Embeddings, Frame, Histogram, Quality, Record
-
-
-class Embeds(Protocol):
-    """What a frame's cells are embedded by: an `encoder.Encoder`, or whatever keeps one going."""
-
-    @property
-    def name(self) -> str:
-        """The encoder's name, which keys its embeddings."""
-        ...
-
-    @property
-    def bundle(self) -> EncoderBundle:
-        """What it was made of."""
-        ...
-
-    @property
-    def input_size(self) -> int:
-        """Side of the square input, pixels."""
-        ...
-
-    @property
-    def channels(self) -> int:
-        """Channels of the input."""
-        ...
-
-    def embed(self, pixels: U8) -> F32:
-        """The vectors (n, dimension) f32 of pictures (n, side, side, C) u8: see `encoder.Encoder.embed`."""
-        ...
+from cellvigil.data import F32, U8, Baseline, Calls, Cells, Crops, Embeddings, Fit, Frame, Histogram, Quality, Record
+from cellvigil.ruled import Embeds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +26,7 @@ class Recipe:
 
     channel: str  # the segmentation channel's name; "" = the first
     index: ReferenceIndex
-    encoders: tuple[Embeds, ...]  # in the index's order
+    encoders: tuple[Embeds, ...]  # in the index's order, each as its image rule uses it (`ruled`)
     search: neighbours.Search
     settings: decide.Settings
     segmenter: segment.Segmenter
@@ -70,7 +41,7 @@ class Prepared:
 
     frame: Frame
     cells: Cells
-    crops: Mapping[int, Crops]  # by the side in pixels that an encoder takes
+    crops: Mapping[Fit, Crops]  # by what an encoder's pictures are fitted by
     quality: Quality
     stage_seconds: Mapping[str, float]
     signals: Mapping[str, Histogram] = field(default_factory=dict)  # see data.Record
@@ -106,12 +77,16 @@ def baseline_of(frames: Sequence[Frame], recipe: Recipe) -> Baseline:
     rule = recipe.index.image_rule
     planes = [normalize.plane_of(frame, recipe.channel) for frame in frames]
     intensity = normalize.intensity_range(planes, rule.intensity, dtype=frames[0].pixels.dtype)
-    sharpness = [prepare(f, recipe, Baseline(intensity, 0.0)).quality.focus for f in frames]
-    return Baseline(intensity, quality.usual_focus(sharpness))
+    ranges = channels.ranges_of(frames, rule)
+    sharpness = [prepare(f, recipe, Baseline(intensity, 0.0, ranges)).quality.focus for f in frames]
+    return Baseline(intensity, quality.usual_focus(sharpness), ranges)
 
 
 def prepare(frame: Frame, recipe: Recipe, baseline: Baseline) -> Prepared:
-    """Find the cells of a frame and cut out their pictures: everything before the encoder."""
+    """Find the cells of a frame and cut out their pictures: everything before the encoder.
+
+    Raises BadFile ("incomplete") for a frame that lacks a channel that the index looks at, else as the image steps do.
+    """
     watch = Stopwatch()
     rule = recipe.index.image_rule
     image = image_of(frame, recipe, baseline.intensity)
@@ -122,9 +97,10 @@ def prepare(frame: Frame, recipe: Recipe, baseline: Baseline) -> Prepared:
     )
     watch.lap("segment")
     own = cells.labels if rule.mask else None
+    images = channels.picture_images(frame, image, rule, baseline.channels)
     crops = {
-        size: normalize.crops(image, cells.centroids_px, rule, size=size, labels=own)
-        for size in sorted({encoder.input_size for encoder in recipe.encoders})
+        fit: channels.cut(images, cells.centroids_px, rule, fit=fit, labels=own)
+        for fit in dict.fromkeys(encoder.fit for encoder in recipe.encoders)
     }
     watch.lap("crop")
     plane = normalize.plane_of(frame, recipe.channel)
@@ -155,7 +131,7 @@ def embed(batch: Sequence[Prepared], recipe: Recipe) -> list[Embeddings]:
     ends = np.cumsum([len(prepared.cells) for prepared in batch])[:-1]
     blocks: dict[str, list[F32]] = {}
     for encoder in recipe.encoders:
-        pixels: U8 = np.concatenate([prepared.crops[encoder.input_size].pixels for prepared in batch])
+        pixels: U8 = np.concatenate([prepared.crops[encoder.fit].pixels for prepared in batch])
         blocks[encoder.name] = np.split(encoder.embed(pixels), ends)
     return [{name: parts[i] for name, parts in blocks.items()} for i in range(len(batch))]
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from cellvigil.bundle import files
+from cellvigil.bundle.channels import ruled_sha256
 from cellvigil.bundle.index import ReferenceIndex, open_index
 from cellvigil.bundle.index_manifest import KIND, check_classes
+from cellvigil.bundle.licences import licences_of
 from cellvigil.data import GROUPS, ImageRule
 from cellvigil.errors import BundleError, UsageError
 from cellvigil_indexes.draft import Draft
@@ -18,7 +20,8 @@ from cellvigil_indexes.inputs import leaks
 from cellvigil_indexes.inputs.collecting import Progress, collect, open_bundles, start
 from cellvigil_indexes.inputs.fitting import check_encoders_fit
 from cellvigil_indexes.inputs.gathering import Gathering
-from cellvigil_indexes.inputs.labelled import LabelledImage
+from cellvigil_indexes.inputs.labelled import LabelledImage, in_channels
+from cellvigil_indexes.inputs.outlining import sam_of, sam_told
 from cellvigil_indexes.inputs.pictures import picture_rule, settled
 from cellvigil_indexes.setaside import split
 from cellvigil_indexes.settings import IndexSettings
@@ -46,6 +49,7 @@ class Plan:
     set_aside: float = 0.0  # share of the cells that become no references: certainty is calibrated on them
     replace: bool = False
     force_storage: bool = False  # half precision even where that changes calls
+    segmenter: str = ""  # a segmenter bundle beside the encoders that outlines them then; "" = OpenCV alone
     gathering: Gathering = field(default_factory=Gathering)  # which of the cells are taken, and what is cached
 
 
@@ -70,10 +74,13 @@ def build(plan: Plan, progress: Progress) -> ReferenceIndex:
     check_classes(classes, dict.fromkeys(classes, "none"))
     groups = groups_of(classes, plan.states)
     bundles = open_bundles(plan.encoders, plan.encoder_folder)
-    rule = settled(plan.rule, plan.images, intensity=plan.intensity, colour=plan.colour)
-    how = picture_rule(rule, plan.images, plan.pixel_size_um, plan.cell_diameter_um)
+    check_encoders_fit(plan.rule, bundles)
+    images = in_channels(plan.images, plan.rule)
+    rule = settled(plan.rule, images, intensity=plan.intensity, colour=plan.colour)
+    sam = sam_of(plan.segmenter, plan.encoder_folder, plan.device)
+    how = picture_rule(rule, images, plan.pixel_size_um, plan.cell_diameter_um, sam)
     check_encoders_fit(rule, bundles)
-    collected = collect(plan.images, how, start(bundles, plan.device), progress, plan.gathering)
+    collected = collect(images, how, start(bundles, plan.device), progress, plan.gathering)
     there = {cell.class_name for cell in collected.cells}
     classes = [name for name in classes if name in there]
     kept, aside = split(collected, classes, plan.set_aside, k_min=plan.settings.k_min)
@@ -81,7 +88,7 @@ def build(plan: Plan, progress: Progress) -> ReferenceIndex:
         collected=kept,
         set_aside=aside,
         groups={name: groups[name] for name in classes},
-        encoders={bundle.name: bundle.sha256 for bundle in bundles},
+        encoders={bundle.name: ruled_sha256(bundle.sha256, rule) for bundle in bundles},
         used=[bundle.name for bundle in bundles],
         image_rule=rule,
         settings=plan.settings,
@@ -89,7 +96,10 @@ def build(plan: Plan, progress: Progress) -> ReferenceIndex:
             **plan.provenance,
             "source_pixel_size_um": plan.pixel_size_um,
             "cell_diameter_um": how.outlines.cell_diameter_um if how.outlines else None,
+            **sam_told(sam),
             "intensity_range": how.ranges.get(""),  # raw values of all its pictures that became 0 and 255
+            "licences": {bundle.name: licences_of(bundle.manifest) for bundle in bundles},
+            **({"channel_ranges": how.channel_ranges.get("")} if rule.channels else {}),  # the same, by channel
             "warnings": [
                 *plan.provenance.get("warnings", []),
                 *collected.warnings,

@@ -41,7 +41,7 @@ def add_input(command: argparse.ArgumentParser, *, required: bool) -> None:
     source.add_argument("--store", type=Path, metavar="DIR", help="cells that the daemon has seen, with --labels")
     add = command.add_argument
     add("--labels", type=Path, metavar="FILE", help="--store's cells: `cellvigil table`'s CSV or Parquet, and `class`")
-    add("--channel", default="", metavar="NAME", help="of --store's frames, as the daemon's channels.segment")
+    add("--channel", default="", metavar="NAME", help="that shows the cells, as the daemon's channels.segment")
     add("--limit", type=int, metavar="N", help="cells a class at most, drawn from as many groups as there are")
     add("--balance", action="store_true", help="as many cells of every class as the smallest has")
     add("--seed", type=int, default=0, help="of that choice (default: 0)")
@@ -88,6 +88,8 @@ def labelled_set(
     size = args.pixel_size or found.pixel_size_um
     if args.pixel_size:
         images = [replace(image, pixel_size_um=None) for image in images]
+    if args.channel:
+        images = [replace(image, channel=args.channel) for image in images]
     chosen = {
         "only": args.only,
         "exclude": args.exclude,
@@ -95,6 +97,7 @@ def labelled_set(
         "image_count": len(images),
         **gathering.about,
         "warnings": list(found.warnings),
+        **({"channel": args.channel} if args.channel else {}),
     }
     about = {**{name: value for name, value in found.provenance.items() if value}, **chosen}
     return replace(found, images=images, pixel_size_um=size, provenance=about, gathering=gathering)
@@ -117,10 +120,12 @@ def _read(args: argparse.Namespace) -> LabelledSet:
         raise UsageError("--store and --labels go together", hint="--labels says what the store's cells are")
     if args.store and getattr(args, "cell_diameter", None):
         raise UsageError("cells of a --store have their outlines", hint="omit --cell-diameter")
+    if args.store and getattr(args, "segmenter", ""):
+        raise UsageError("cells of a --store have their outlines", hint="omit --segmenter")
     if args.image_root and args.coco is None:
         raise UsageError("--image-root is for the images of a --coco file")
-    if args.channel and args.store is None:
-        raise UsageError("--channel is for frames of a --store")
+    if args.channel and args.store is None and not getattr(args, "channels", True):  # others ask the index's own rule
+        raise UsageError("--channel is for frames of a --store, and for --channels")
     if args.store:
         return read_store(args.store, args.labels, channel=args.channel, skip_bad=args.skip_bad)
     if args.frames:

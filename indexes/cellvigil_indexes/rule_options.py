@@ -10,8 +10,36 @@ from cellvigil.data import ClaheRule, ImageRule, IntensityRule
 from cellvigil.errors import UsageError
 
 
+def add_channels(command: argparse.ArgumentParser) -> None:
+    """Which channels of its frames the index looks at."""
+    add = command.add_argument
+    add(
+        "--channels",
+        type=_names,
+        default=(),
+        metavar="A,B,...",
+        help="look at these channels of a frame, in this order, each with an intensity range of its own",
+    )
+    add(
+        "--per-channel",
+        action="store_true",
+        help="each of --channels by itself, and the vectors together: for encoders of grey or colour pictures",
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form DAPI,GFP: names that differ")
+    return names
+
+
 def image_rule(args: argparse.Namespace, pixel_size_um: float | None) -> ImageRule:
     """The image rule that `build`'s options describe. Raises UsageError for options that contradict each other."""
+    if args.per_channel and not args.channels:
+        raise UsageError("--per-channel needs --channels", hint="name the channels that are embedded by themselves")
+    if args.channels and args.colour != "auto":
+        raise UsageError("--channels and --colour both say what is looked at", hint="give one of them")
     scale = args.analysis_pixel_size or pixel_size_um
     if scale is None and args.coco:
         raise UsageError("how large is a pixel of these images?", hint="say so with --pixel-size, in micrometres")
@@ -28,9 +56,18 @@ def image_rule(args: argparse.Namespace, pixel_size_um: float | None) -> ImageRu
         rule,
         intensity=_intensity(args.intensity) if args.intensity != "auto" else IntensityRule(),
         clahe=ClaheRule(clip=args.clahe) if args.clahe else None,
-        colour="grey" if args.colour == "auto" else args.colour,
+        colour=colour_of(args) or "grey",
         mask=args.mask,
+        channels=args.channels,
+        per_channel=args.per_channel,
     )
+
+
+def colour_of(args: argparse.Namespace) -> str:
+    """What the options say of the colour; "" where the images are to be asked."""
+    if args.channels:
+        return "channels"
+    return "" if args.colour == "auto" else str(args.colour)
 
 
 def _intensity(text: str) -> IntensityRule:

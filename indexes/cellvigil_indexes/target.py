@@ -14,9 +14,10 @@ from cellvigil.bundle.index import ReferenceIndex, check_encoders
 from cellvigil.data import I64
 from cellvigil.errors import UsageError
 from cellvigil.neighbours import ExactSearch, mean_distance
+from cellvigil.segment.sam_session import open_same_sam
 from cellvigil_indexes.collected import Collected
 from cellvigil_indexes.inputs.collecting import Progress, collect, open_bundles, start
-from cellvigil_indexes.inputs.labelled import LabelledImage, LabelledSet
+from cellvigil_indexes.inputs.labelled import LabelledImage, LabelledSet, in_channels
 from cellvigil_indexes.inputs.pictures import PictureRule, picture_rule
 
 
@@ -46,11 +47,12 @@ def embed_target(
     Raises UsageError if no cell is left, or images and index do not fit together; BundleError for the encoders.
     """
     check_kind(index, found)
+    found = _read_by(index, found)
     own = {name.casefold(): name for name in index.classes}
     images = list(found.images) if new_classes else _of_classes(found.images, own)
     if not any(image.cells for image in images):
         raise UsageError(f"no labelled cell is of the index's classes: {', '.join(index.classes)}")
-    how = _rule(index, found)
+    how = _rule(index, found, encoder_folder, device)
     bundles = encoders_of(index, encoder_folder, spares=spares)
     collected = collect(images, how, start(bundles, device), progress, found.gathering)
     cells = [replace(cell, class_name=own.get(cell.class_name.casefold(), cell.class_name)) for cell in collected.cells]
@@ -67,16 +69,27 @@ def embed_cells(
     `embed_target` does.
     """
     check_kind(index, found)
+    found = _read_by(index, found)
     own = {name.casefold(): name for name in index.classes}
-    how = _rule(index, found)
+    how = _rule(index, found, encoder_folder, device)
     collected = collect(found.images, how, start(encoders_of(index, encoder_folder), device), progress, found.gathering)
     cells = [replace(cell, class_name=own.get(cell.class_name.casefold(), cell.class_name)) for cell in collected.cells]
     return replace(collected, cells=cells)
 
 
-def _rule(index: ReferenceIndex, found: LabelledSet) -> PictureRule:
-    diameter = index.manifest["provenance"].get("cell_diameter_um")
-    return picture_rule(index.image_rule, found.images, found.pixel_size_um, diameter)
+def _read_by(index: ReferenceIndex, found: LabelledSet) -> LabelledSet:
+    """The same images, their files read by the index's channels; the one that shows the cells is that of its build."""
+    usual = str(index.manifest["provenance"].get("channel", ""))
+    return replace(found, images=in_channels(found.images, index.image_rule, usual))
+
+
+def _rule(index: ReferenceIndex, found: LabelledSet, encoder_folder: Path, device: str) -> PictureRule:
+    """How the index's own cells were outlined, these are."""
+    provenance = index.manifest["provenance"]
+    diameter = provenance.get("cell_diameter_um")
+    outlined = diameter or any(cell.is_every_cell for image in found.images for cell in image.cells)
+    sam = open_same_sam(provenance, encoder_folder, device) if outlined else None
+    return picture_rule(index.image_rule, found.images, found.pixel_size_um, diameter, sam)
 
 
 def check_kind(index: ReferenceIndex, found: LabelledSet) -> None:

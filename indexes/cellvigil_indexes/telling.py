@@ -7,10 +7,12 @@ from typing import Any
 
 from cellvigil.bundle.index import ReferenceIndex, cells_in
 from cellvigil.bundle.index_manifest import SET_ASIDE
+from cellvigil.bundle.licences import licences_of, not_commercial
 from cellvigil.data import ImageRule
 from cellvigil.neighbours import pair_distance_shares
 from cellvigil_indexes.columns import columns
 
+_APART = ("warnings", "licences")  # of what provenance holds: told in lines of their own
 _DOMINANT = 0.8  # share of the squared distance above which one encoder decides alone
 
 
@@ -32,7 +34,9 @@ def crop_rule(rule: ImageRule) -> str:
     else:
         window = f"the whole single-cell image{clahe}, its shorter side continued by {rule.pad} to a square"
     mask = ", everything outside the cell's mask blanked" if rule.mask else ""
-    return f"{values}; {window}{mask}; {rule.colour}; resized to the encoder's input"
+    how = "each by itself" if rule.per_channel else "all at once"
+    colour = f"channels {', '.join(rule.channels)}, {how}" if rule.channels else rule.colour
+    return f"{values}; {window}{mask}; {colour}; resized to the encoder's input"
 
 
 def described(index: ReferenceIndex) -> dict[str, Any]:
@@ -101,6 +105,17 @@ def warnings(index: ReferenceIndex, shares: Mapping[str, float]) -> list[str]:
     return found
 
 
+def _licences(summary: Mapping[str, Any]) -> list[str]:
+    """Which of its encoders an index may not be used with commercially, as far as building it told."""
+    told = summary["provenance"].get("licences", {})
+    refused = [
+        f"{name} ({', '.join(licences_of({'licences': names}).values())})"
+        for name, names in told.items()
+        if not_commercial({"licences": names})
+    ]
+    return [f"not for commercial use: {', '.join(refused)} (licences upstream, of the weights)"] if refused else []
+
+
 def depth_warnings(index: ReferenceIndex) -> list[str]:
     """What one class only, or fewer cells than neighbours are asked for, makes of the calls."""
     cells = f"the {len(index)} reference cells"
@@ -127,6 +142,7 @@ def told_index(summary: Mapping[str, Any]) -> str:
         f"{e['distance_share']:.0%} of the {_distance(summary['metric'])}"
         for e in summary["encoders"]
     ]
+    lines += _licences(summary)
     lines += [
         f"kept, not used: {e['name']} ({e['sha256'][:12]}), {e['dimension']}-d" for e in summary["spare_encoders"]
     ]
@@ -142,7 +158,7 @@ def told_index(summary: Mapping[str, Any]) -> str:
         *_told_voters(summary),
         *_told_history(summary),
         "from: "
-        + ", ".join(f"{k} {v}" for k, v in summary["provenance"].items() if k != "warnings" and v not in (None, [])),
+        + ", ".join(f"{k} {v}" for k, v in summary["provenance"].items() if k not in _APART and v not in (None, [])),
     ]
     return "\n".join([*lines, *(f"warning: {text}" for text in summary["warnings"])])
 

@@ -43,7 +43,7 @@ class Outcome:
     """What one look at the frames brought, each in order of time, well and field."""
 
     frames: tuple[FrameFiles, ...]  # to be read
-    stalled: tuple[FrameFiles, ...]  # timed out without the segmentation channel; released after all if it comes
+    stalled: tuple[FrameFiles, ...]  # timed out without a channel that must be there; released after all if it comes
     notes: tuple[str, ...]  # for the log: what was left out, and why
 
 
@@ -56,7 +56,8 @@ class Assembler:
 
     `known` are the time points given out before a restart, as (series, folder, number) -> ordinal. A frame that was
     committed is forgotten (`forget`) and asked for again (`recall`) when another file of it comes, so that a late
-    channel or a new version of a file still finds its frame, after a restart too.
+    channel or a new version of a file still finds its frame, after a restart too. Without the segmentation channel,
+    or one of `needed` (by which cells are called), a frame is never released.
     """
 
     def __init__(
@@ -66,8 +67,10 @@ class Assembler:
         first_number: int,
         known: Mapping[tuple[Series, str, int], int] | None = None,
         recall: Recall = lambda _: (),
+        needed: tuple[str, ...] = (),
     ) -> None:
         self._source = source
+        self._needed = {*source.channels.awaited[:1], *needed}
         self._recall = recall
         self._timepoints = Timepoints(first_number, merged=source.series == "merge", known=known or {})
         self._pending: dict[Place, _Pending] = {}
@@ -107,7 +110,7 @@ class Assembler:
             files = self._judge(place, key, now)
             if files is None:
                 continue
-            if files.missing and files.missing[0] in self._source.channels.awaited[:1]:  # nothing to segment
+            if not self._needed.isdisjoint(files.missing):  # nothing to segment, or to call cells by
                 self._pending[place].stalled = True
                 stalled.append(files)
             else:

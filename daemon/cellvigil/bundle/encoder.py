@@ -8,14 +8,15 @@ This file reads and verifies; `cellvigil_export` writes, `cellvigil.encoder` run
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cellvigil.bundle.files import MANIFEST, bundle_sha256, read_manifest, verify
-from cellvigil.data import F32, U8, Array, frozen_array
+from cellvigil.bundle.fit import fit_of
+from cellvigil.data import F32, U8, Array, Fit, frozen_array
 from cellvigil.errors import BundleError
 
 KIND = "encoder"
@@ -38,11 +39,16 @@ class EncoderBundle:
     name: str
     sha256: str  # which encoder this is, see `encoder_sha256`: indexes and records name it
     model_path: Path
-    input_size: int  # side of the square input, pixels
+    fit: Fit  # how a picture is brought to the side of its square input
     channels: int  # of the input
     dimension: int  # of the vector
     precision: str  # "fp32", "fp16" or "int8"
     manifest: Mapping[str, Any]
+
+    @property
+    def input_size(self) -> int:
+        """Side of the square input, pixels."""
+        return self.fit.side
 
     def golden_input(self) -> U8:
         """The golden images, (n, side, side, channels) u8. Raises BundleError if the file is not that."""
@@ -59,9 +65,13 @@ def encoder_sha256(manifest: Mapping[str, Any]) -> str:
 
     Tool versions, parity figures and the golden pair are left out: they differ in the last digit from machine to
     machine, and an index that was built on one must open on the next, with the same weights exported there.
+    A plain fit is left out too: encoders that have one are named by indexes from before there was another.
+    Raises BundleError as `fit_of` does, KeyError for what the manifest lacks.
     """
     files = {name: entry for name, entry in manifest["files"].items() if name.startswith(MODEL)}
-    return bundle_sha256({**{key: manifest[key] for key in _IDENTITY}, "files": files})
+    fit = fit_of(manifest)
+    fitted = {} if fit == Fit(fit.side) else {"fit": asdict(fit)}
+    return bundle_sha256({**{key: manifest[key] for key in _IDENTITY}, **fitted, "files": files})
 
 
 def open_encoder(folder: Path, *, memory: Path | None = None) -> EncoderBundle:
@@ -87,12 +97,13 @@ def _described(folder: Path, manifest: Mapping[str, Any]) -> EncoderBundle:
     try:
         sizes = (manifest["input_size"], manifest["channels"], manifest["dimension"])
         ends = (manifest["input"]["name"], manifest["input"]["dtype"], manifest["output"]["name"], manifest["dtype"])
-        name, precision, identity = manifest["name"], manifest["precision"], encoder_sha256(manifest)
+        name, precision, fit = manifest["name"], manifest["precision"], fit_of(manifest, where=where)
+        identity = encoder_sha256(manifest)
     except (KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"the manifest is incomplete: {error}", where=where, hint="export it again") from None
     if ends != (INPUT_NAME, "uint8", OUTPUT_NAME, "float32") or any(type(n) is not int or n < 1 for n in sizes):
         raise BundleError("the manifest does not describe an image encoder", where=where, hint="export it again")
-    return EncoderBundle(folder, str(name), identity, folder / MODEL, *sizes, str(precision), manifest)
+    return EncoderBundle(folder, str(name), identity, folder / MODEL, fit, *sizes[1:], str(precision), manifest)
 
 
 def _check_listed(folder: Path, files: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 from cellvigil.bundle import files
 from cellvigil.bundle.arrays import check_arrays, mapped
 from cellvigil.bundle.calibration import calibration_from_dict
+from cellvigil.bundle.channels import ruled_sha256
 from cellvigil.bundle.confusion import confusion_from_dict
 from cellvigil.bundle.index_manifest import (
     CELL_GROUPS,
@@ -123,11 +124,11 @@ def cells_in(folder: Path) -> tuple[ReferenceCell, ...]:
 
 
 def check_encoders(index: ReferenceIndex, bundles: Iterable[Encoding], *, spares: bool = False) -> None:
-    """Check that the encoders that calls look at (`spares`: the others too) are there.
+    """Check that the encoders that calls look at (`spares`: the others too) are there, as its image rule uses them.
 
     Raises BundleError for one that is missing, or is another than the index was built with.
     """
-    there = {bundle.name: bundle.sha256 for bundle in bundles}
+    there = {bundle.name: ruled_sha256(bundle.sha256, index.image_rule) for bundle in bundles}
     for encoder in (*index.encoders, *(index.spare_encoders if spares else ())):
         if encoder.name not in there:
             raise BundleError(

@@ -59,15 +59,26 @@ def check_classes(classes: Sequence[str], groups: Mapping[str, str], *, where: s
         raise BundleError(f"every class needs one of the groups {', '.join(GROUPS)}", where=where)
 
 
+_OF_CHANNELS = ("channels", "per_channel")
+"""What only an image rule of channels has: manifests, and so hashes, of all others know nothing of it."""
+
+
 def rule_as_dict(rule: ImageRule) -> dict[str, Any]:
     """An image rule as plain values for a manifest."""
-    return asdict(rule)
+    values = {**asdict(rule), "channels": list(rule.channels)}
+    return {name: value for name, value in values.items() if rule.channels or name not in _OF_CHANNELS}
 
 
 def rule_from_dict(values: Mapping[str, Any]) -> ImageRule:
-    """The image rule that a manifest holds. Raises TypeError or KeyError for keys that are unknown or missing."""
+    """The image rule that a manifest holds.
+
+    Raises TypeError or KeyError for keys that are unknown or missing, ValueError for a rule that contradicts itself.
+    """
     clahe = values["clahe"]
-    rest = {key: value for key, value in values.items() if key not in ("intensity", "clahe")}
+    rest = {key: value for key, value in values.items() if key not in ("intensity", "clahe", "channels")}
     return ImageRule(
-        intensity=IntensityRule(**values["intensity"]), clahe=ClaheRule(**clahe) if clahe else None, **rest
+        intensity=IntensityRule(**values["intensity"]),
+        clahe=ClaheRule(**clahe) if clahe else None,
+        channels=tuple(values.get("channels", ())),
+        **rest,
     )

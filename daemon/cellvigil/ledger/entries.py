@@ -254,7 +254,8 @@ class Entries:
         book = self._book(series_of(line["series"]))
         if book.baseline is None or book.baseline[0] < line["seq"]:
             low, high = line["intensity"]
-            book.baseline = (line["seq"], Baseline((float(low), float(high)), float(line["focus"])))
+            channels = {name: (float(one[0]), float(one[1])) for name, one in line.get("channels", {}).items()}
+            book.baseline = (line["seq"], Baseline((float(low), float(high)), float(line["focus"]), channels))
             self.touched.append(-1 - book.number)
 
     def _design(self, line: Line) -> None:

@@ -196,11 +196,13 @@ def files_line(key: FrameKey, revision: int, files: Iterable[FileRef], committed
 
 
 def baseline_line(series: Series, baseline: Baseline, committed_at: datetime) -> dict[str, Any]:
-    """The journal line that fixes what a series' first frames measured."""
+    """The journal line that fixes what a series' first frames measured; "channels" only where there are some."""
+    ranges = {name: [float(value) for value in limits] for name, limits in baseline.channels.items()}
     return {
         "kind": "baseline",
         "series": list(series),
         "intensity": [float(value) for value in baseline.intensity],
+        **({"channels": ranges} if ranges else {}),
         "focus": float(baseline.focus),
         "committed_at": utc(committed_at),
     }

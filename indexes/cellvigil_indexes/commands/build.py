@@ -13,7 +13,7 @@ from cellvigil_indexes.build import Plan, build
 from cellvigil_indexes.options import SPLIT_BY, add_common, add_input, labelled_set, positive, share, states
 from cellvigil_indexes.presets import PRESETS
 from cellvigil_indexes.progress import counting
-from cellvigil_indexes.rule_options import image_rule
+from cellvigil_indexes.rule_options import add_channels, colour_of, image_rule
 from cellvigil_indexes.settings import METRICS, SCALINGS, SEARCHES, STORAGES, IndexSettings
 
 ABOUT = "make an index of labelled cells"
@@ -24,6 +24,7 @@ EXAMPLES = """examples:
   cellvigil-index build types --frames one_cell_type_a_folder/ --pixel-size 0.322 --cell-diameter 20 \\
       --encoder efficientnet-lite0 --limit 2000 --balance
   cellvigil-index build again --store store/ --labels labelled.csv --encoder efficientnet-lite0
+  cellvigil-index build painted --frames ome_tiffs/ --channels DAPI,GFP --per-channel --encoder dinov2-small
   cellvigil-index build death --coco cells.json --pixel-size 0.19 --preset cell-death-nanolive"""
 
 
@@ -46,12 +47,19 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add("--intensity", default="auto", metavar="RULE", help="full, range:LO:HI, percentiles:LO:HI, or auto")
     add("--clahe", type=positive, metavar="CLIP", help="local contrast equalisation with this clip limit")
     add("--colour", default="auto", choices=["auto", "grey", "rgb"])
+    add_channels(command)
     add("--mask", action="store_true", help="blank everything outside the cell's own mask")
     add(
         "--cell-diameter",
         type=positive,
         metavar="UM",
         help="outline each labelled cell as the daemon will, for cells of this diameter (segment.cell_diameter_um)",
+    )
+    add(
+        "--segmenter",
+        default="",
+        metavar="NAME",
+        help="a segmenter bundle in --encoders that outlines them then, as the daemon with segment.method: sam",
     )
     add("--preset", choices=sorted(PRESETS), help="the papers' settings, and their encoders if --encoder is not given")
     add("--k-min", type=int, help="neighbours at first (default: 3)")
@@ -83,9 +91,10 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         states=args.states,
         rule=image_rule(args, found.pixel_size_um),
         intensity="auto" if args.intensity == "auto" else "",
-        colour="auto" if args.colour == "auto" else "",
+        colour="" if colour_of(args) else "auto",
         pixel_size_um=found.pixel_size_um,
         cell_diameter_um=args.cell_diameter,
+        segmenter=args.segmenter,
         encoders=encoders_of(args),
         encoder_folder=args.encoders,
         device=args.device,

@@ -19,7 +19,6 @@ import os
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,13 @@ import cv2
 import numpy as np
 
 import cellvigil
+from cellvigil.bundle.index_manifest import rule_as_dict
 from cellvigil.data import Array
 from cellvigil.device import runtime
-from cellvigil.encoder import Encoder
+from cellvigil.ruled import Embeds
 from cellvigil_indexes.inputs.labelled import LabelledImage
 from cellvigil_indexes.inputs.pictures import PICTURES
-from cellvigil_indexes.inputs.scene import PictureRule, channel_of, intensity_of, size_of
+from cellvigil_indexes.inputs.scene import PictureRule, channel_of, intensity_of, ranges_of, size_of
 
 _ABOUT = "about"  # the array that names a file's whole key
 
@@ -81,17 +81,19 @@ def picture_key(image: LabelledImage, how: PictureRule) -> str:
     return _hashed(
         {
             "versions": [PICTURES, cellvigil.__version__, cv2.__version__],
-            "rule": asdict(how.rule),
+            "rule": rule_as_dict(how.rule),
             "pixel_size_um": size_of(image, how),
             "intensity": intensity_of(image, how),
             "channel": channel_of(image),
             "outlines": how.outlines.model_dump(mode="json") if how.outlines else None,
             "shape": image.shape,
+            **({"segmenter": how.sam.bundle.sha256, "on": how.sam.provider} if how.sam else {}),
+            **({"ranges": dict(ranges_of(image, how)), "planes": image.planes} if how.rule.channels else {}),
         }
     )
 
 
-def encoder_key(encoder: Encoder, picture: str) -> str:
+def encoder_key(encoder: Embeds, picture: str) -> str:
     """A hash of all that decides an encoder's vectors of such pictures; its own size is in its sha256."""
     return _hashed([picture, encoder.bundle.sha256, encoder.provider, _runtime_version()])
 

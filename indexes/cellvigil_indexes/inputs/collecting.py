@@ -15,6 +15,7 @@ from cellvigil.bundle.index_manifest import THUMBNAIL_PX
 from cellvigil.data import U8
 from cellvigil.encoder import Encoder, open_session
 from cellvigil.errors import BadFile, BundleError, UsageError
+from cellvigil.ruled import Embeds, ruled
 from cellvigil_indexes.collected import Collected
 from cellvigil_indexes.inputs import likeness
 from cellvigil_indexes.inputs.cache import Cache
@@ -59,15 +60,18 @@ def collect(
 ) -> Collected:
     """Cut out and embed every cell of the images, in their order, or those that `gathering` chooses.
 
+    Each of the `encoders` is used as the image rule says: see `cellvigil.ruled`.
+
     Frames of one class are outlined first. What was left out is told in the warnings.
 
     Raises BadFile for an image that does not open (unless such are skipped), DeviceError if an encoder fails,
     UsageError if no cell is left, or an encoder cannot look at such pictures.
     """
     check_encoders_fit(how.rule, [encoder.bundle for encoder in encoders])
+    used = [ruled(encoder, how.rule) for encoder in encoders]
     run = _Run(how, gathering or Gathering())
     chosen, dropped = _chosen(images, run) if run.gathering.chooses else (images, [])
-    pieces = _made(chosen, run, encoders, progress)
+    pieces = _made(chosen, run, used, progress)
     cells, thumbnails = [cell for piece in pieces for cell in piece.cells], _thumbnails(pieces)
     told = [*(f"left out: {text}" for text in run.faults.told()), *dropped]
     told += [run.cache.trouble] if run.cache and run.cache.trouble else []
@@ -100,7 +104,7 @@ class _Run:
             return None
         return whole if whole.cells else None
 
-    def piece(self, image: LabelledImage, encoders: Sequence[Encoder]) -> Piece | None:
+    def piece(self, image: LabelledImage, encoders: Sequence[Embeds]) -> Piece | None:
         """The cells of an image; None as `outlined`."""
         whole = self.outlined(image)
         if whole is None:
@@ -117,7 +121,7 @@ class _Run:
         self.faults.add("images that do not open", f"{image.name}: {error.what}")
 
 
-def _made(images: Sequence[LabelledImage], run: _Run, encoders: Sequence[Encoder], progress: Progress) -> list[Piece]:
+def _made(images: Sequence[LabelledImage], run: _Run, encoders: Sequence[Embeds], progress: Progress) -> list[Piece]:
     """The cells of every image, embedded. Raises UsageError if there are none."""
     left = sum(len(image.cells) for image in images)
     pieces: list[Piece] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -19,6 +20,14 @@ def read_image(path: Path) -> Array:
         return stills.read_image(path)
     except BadFile as error:
         raise BadFile(error.reason, error.what, where=path, hint=_HINT) from None
+
+
+def read_channels(path: Path, names: Sequence[str]) -> Array:
+    """The planes of these names, (C, Y, X), in their order; raises BadFile as `stills.read_channels`."""
+    try:
+        return stills.read_channels(path, names)
+    except BadFile as error:
+        raise BadFile(error.reason, error.what, where=path, hint=error.hint or _HINT) from None
 
 
 def own_pixel_size(path: Path) -> tuple[float, float] | None:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cellvigil.data import Bools
+from cellvigil.data import Bools, ImageRule
 from cellvigil.errors import UsageError
 from cellvigil_indexes.inputs.gathering import Gathering
 from cellvigil_indexes.inputs.stored_frame import StoredFrame
@@ -79,6 +79,9 @@ class LabelledImage:
     pixel_size_um: tuple[float, float] | None = None  # its own (y, x), where the file or the store says it
     series: str | None = None  # images of one series share an intensity range; None: see `pictures.series_of`
     stored: StoredFrame | None = None  # its pixels are a daemon's store's, `path` is the field's folder
+    # of a file of several channels: which of them are read, in this order; () = one of grey or colour
+    planes: tuple[str, ...] = ()
+    channel: str = ""  # that shows the cells; "" = the first. A stored frame has its own
 
     @property
     def has_label_image(self) -> bool:
@@ -103,6 +106,24 @@ def selected(images: Sequence[LabelledImage], only: Sequence[str], exclude: Sequ
             hint="patterns are of the shell's kind, e.g. 'plate1_*'",
         )
     return kept
+
+
+def in_channels(images: Sequence[LabelledImage], rule: ImageRule, usual: str = "") -> list[LabelledImage]:
+    """The images as an image rule of channels has them read: of each file those, and the one that shows the cells.
+
+    That is the image's own, else the `usual` one. Any other rule leaves the images as they are; raises UsageError for
+    one whose channel was named then.
+    """
+    if not rule.channels:
+        if named := next((image for image in images if image.channel and image.stored is None), None):
+            what = f"--channel {named.channel} is for frames of a --store, and for indexes of --channels"
+            raise UsageError(what, where=named.path)
+        return list(images)
+    return [image if image.stored else _read_as(image, rule.channels, image.channel or usual) for image in images]
+
+
+def _read_as(image: LabelledImage, names: Sequence[str], shows: str) -> LabelledImage:
+    return replace(image, planes=tuple(dict.fromkeys((*names, *([shows] if shows else [])))), channel=shows)
 
 
 def grouped(images: Sequence[LabelledImage], split_by: str | None) -> list[LabelledImage]:

@@ -10,19 +10,22 @@ from dataclasses import replace
 
 import numpy as np
 
-from cellvigil import normalize
+from cellvigil import channels, normalize
 from cellvigil.config import Segment
-from cellvigil.data import I32, U8, Array, Cells, ImageRule, IntensityRule
+from cellvigil.data import I32, U8, Array, Cells, Fit, ImageRule, IntensityRule
 from cellvigil.errors import BadFile, UsageError
+from cellvigil.segment.sam_session import SamSession
 from cellvigil_indexes.inputs.labelled import LabelledImage
 from cellvigil_indexes.inputs.scene import (
     PictureRule,
     analysed,
     channel_of,
+    cut_from,
     frame_of,
     intensity_of,
     label_image,
     pixels_of,
+    ranges_of,
     segmented,
     series_of,
     size_of,
@@ -61,32 +64,41 @@ def picture_rule(
     images: Sequence[LabelledImage],
     pixel_size_um: float | None,
     cell_diameter_um: float | None = None,
+    sam: SamSession | None = None,
 ) -> PictureRule:
-    """Settle the intensity ranges: one for all single-cell images, one a folder of frames (as live, one a plate).
+    """Settle the intensity ranges: one for all single-cell images, one a folder of frames (as live, one a plate), and
+    for a rule of channels one a channel of these.
 
     With a cell diameter annotated cells are outlined by the daemon's segmenter, at its other defaults; homogeneous
-    frames always are. Cells of a store keep the outlines that they have.
+    frames always are. Cells of a store keep the outlines that they have. `sam` outlines what OpenCV found, as with
+    `segment.method: sam`; raises UsageError where nothing is outlined.
     """
     if pixel_size_um is None and rule.frame_normalised:
         raise UsageError("how large is a pixel of these images?", hint="say so with --pixel-size, in micrometres")
     outlines = Segment(cell_diameter_um=cell_diameter_um) if cell_diameter_um else None
     if outlines is None and any(cell.is_every_cell for image in images for cell in image.cells):
         outlines = Segment()
+    if sam is not None and outlines is None:
+        what = "no cell is outlined here, so there is nothing for a segmenter to do"
+        raise UsageError(what, hint="give --cell-diameter or --frames with --segmenter")
     series: dict[str, list[LabelledImage]] = {}
-    for image in images:
-        if intensity_of(image, PictureRule(rule, None, {})) is None:
+    for image in images if rule.intensity.kind != "full" else ():
+        unknown = PictureRule(rule, None, {})
+        if intensity_of(image, unknown) is None or not set(rule.channels) <= ranges_of(image, unknown).keys():
             series.setdefault(series_of(image, rule), []).append(image)
-    ranges = {}
+    ranges, channel_ranges = {}, {}
     for name, members in series.items():
         sample = _opened(_spread(members)) if rule.intensity.kind == "percentiles" else []
-        planes = [normalize.plane_of(frame_of(image, pixels, (1, 1)), channel_of(image)) for image, pixels in sample]
-        if rule.intensity.kind != "full":
-            ranges[name] = normalize.intensity_range(planes, rule.intensity)
-    return PictureRule(rule, pixel_size_um, ranges, outlines)
+        frames = [frame_of(image, pixels, (1, 1)) for image, pixels in sample]
+        planes = [normalize.plane_of(f, channel_of(image)) for f, (image, _) in zip(frames, sample, strict=True)]
+        ranges[name] = normalize.intensity_range(planes, rule.intensity)
+        whole = [frame for frame in frames if set(rule.channels) <= set(frame.channels)]
+        channel_ranges[name] = channels.ranges_of(whole or frames, rule)
+    return PictureRule(rule, pixel_size_um, ranges, outlines, channel_ranges, sam)
 
 
-def pictures(image: LabelledImage, pixels: Array, how: PictureRule, sizes: Sequence[int]) -> dict[int, U8]:
-    """The cells of one image (its `pixels` (C, Y, X)) in each of the sizes: (n, size, size, C) u8.
+def pictures(image: LabelledImage, pixels: Array, how: PictureRule, fits: Sequence[Fit]) -> dict[Fit, U8]:
+    """The cells of one image (its `pixels` (C, Y, X)) by each fit: (n, side, side, C) u8.
 
     Raises BadFile as `normalize` does, UsageError where the annotations do not fit the image, or have
     no masks for a rule that needs them.
@@ -95,8 +107,9 @@ def pictures(image: LabelledImage, pixels: Array, how: PictureRule, sizes: Seque
         what = f"the image is {pixels.shape[1:]} (y, x), but was annotated as {image.shape}"
         raise UsageError(what, where=image.path, hint="give the images that were annotated")
     if size_of(image, how) is None:
-        whole = analysed(image, pixels, replace(how, rule=replace(how.rule, clahe=None))).pixels
-        return {size: normalize.fit_single(whole, how.rule, size)[None] for size in sizes}
+        plain = replace(how, rule=replace(how.rule, clahe=None))
+        whole = [each.pixels for each in cut_from(image, pixels, plain, analysed(image, pixels, plain))]
+        return {fit: channels.fit_singles(whole, how.rule, fit)[None] for fit in dict.fromkeys(fits)}
     shape = pixels.shape[1:]
     scaled = analysed(image, pixels, how)
     centres = [cell.centre_in(shape) for cell in image.cells]
@@ -107,7 +120,8 @@ def pictures(image: LabelledImage, pixels: Array, how: PictureRule, sizes: Seque
         labels, centres = _outlined(image, centres, segmented(image, scaled, shape, how))
     elif how.rule.mask:
         labels = _labels(image, shape)
-    return {size: normalize.crops(scaled, centres, how.rule, size=size, labels=labels).pixels for size in sizes}
+    images = cut_from(image, pixels, how, scaled)
+    return {fit: channels.cut(images, centres, how.rule, fit=fit, labels=labels).pixels for fit in dict.fromkeys(fits)}
 
 
 def _outlined(image: LabelledImage, centres: list[Point], cells: Cells) -> tuple[I32, list[Point]]:

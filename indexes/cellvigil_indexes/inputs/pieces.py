@@ -9,8 +9,9 @@ import numpy as np
 
 from cellvigil.bundle.index import ReferenceCell
 from cellvigil.bundle.index_manifest import THUMBNAIL_PX
-from cellvigil.data import F32, I64, U8, Array
-from cellvigil.encoder import Encoder
+from cellvigil.channels import shown
+from cellvigil.data import F32, I64, U8, Array, Fit
+from cellvigil.ruled import Embeds
 from cellvigil_indexes.inputs.cache import Cache, cell_keys, encoder_key, picture_key
 from cellvigil_indexes.inputs.labelled import LabelledImage
 from cellvigil_indexes.inputs.pictures import pictures
@@ -19,6 +20,7 @@ from cellvigil_indexes.inputs.scene import PictureRule, digest_of, listed, pixel
 Box = tuple[int, int, int, int]
 """y0, x0, y1, x1."""
 
+_SMALL = Fit(THUMBNAIL_PX)
 _THUMBNAIL = "thumbnail"
 _OUTLINE = "outline"
 
@@ -65,7 +67,7 @@ class Piece:
     vectors: dict[str, F32]  # encoder name -> (n, d); rows in `missing` are still to be filled
     missing: dict[str, I64]  # encoder name -> rows without a vector
     shelf: Shelf | None  # None: nothing is cached
-    crops: Mapping[int, U8] = field(default_factory=dict)  # by size; {} where nothing is missing
+    crops: Mapping[Fit, U8] = field(default_factory=dict)  # by fit; {} where nothing is missing
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -96,7 +98,7 @@ def outlined(image: LabelledImage, how: PictureRule, cache: Cache | None) -> Lab
     return found
 
 
-def piece_of(image: LabelledImage, how: PictureRule, encoders: Sequence[Encoder], cache: Cache | None) -> Piece:
+def piece_of(image: LabelledImage, how: PictureRule, encoders: Sequence[Embeds], cache: Cache | None) -> Piece:
     """Look up the cells of an outlined image, and cut those pictures that are missing.
 
     Raises BadFile as `pixels_of` and `pictures` do, UsageError as `pictures` does.
@@ -108,18 +110,18 @@ def piece_of(image: LabelledImage, how: PictureRule, encoders: Sequence[Encoder]
         boxes, thumbnails = seen
         return Piece(image, _references(image, boxes), thumbnails, vectors, missing, shelf)
     pixels = pixels_of(image)
-    sizes = sorted({THUMBNAIL_PX, *(encoder.input_size for encoder in encoders)})
-    crops = pictures(image, pixels, how, sizes)
+    crops = pictures(image, pixels, how, (_SMALL, *(encoder.fit for encoder in encoders)))
+    thumbnails = shown(crops[_SMALL], how.rule)
     boxes = [cell.box_in(pixels.shape[1:]) for cell in image.cells]
     if shelf and seen is None:
         places = np.array(boxes, dtype=np.int64).reshape(-1, 4)
-        shelf.write(_THUMBNAIL, shelf.key, {"values": crops[THUMBNAIL_PX], "boxes": places})
-    piece = Piece(image, _references(image, boxes), crops[THUMBNAIL_PX], vectors, missing, shelf)
+        shelf.write(_THUMBNAIL, shelf.key, {"values": thumbnails, "boxes": places})
+    piece = Piece(image, _references(image, boxes), thumbnails, vectors, missing, shelf)
     piece.crops = crops if encoders else {}
     return piece
 
 
-def embed(pieces: Sequence[Piece], encoders: Sequence[Encoder]) -> None:
+def embed(pieces: Sequence[Piece], encoders: Sequence[Embeds]) -> None:
     """Fill in the vectors that are missing, all pieces' in one go for each encoder, and let their pictures go.
 
     Raises DeviceError if an encoder fails.
@@ -129,7 +131,7 @@ def embed(pieces: Sequence[Piece], encoders: Sequence[Encoder]) -> None:
         waiting = [piece for piece in pieces if len(piece.missing[name])]
         if not waiting:
             continue
-        batch: U8 = np.concatenate([piece.crops[encoder.input_size][piece.missing[name]] for piece in waiting])
+        batch: U8 = np.concatenate([piece.crops[encoder.fit][piece.missing[name]] for piece in waiting])
         ends = np.cumsum([len(piece.missing[name]) for piece in waiting])[:-1]
         for piece, vectors in zip(waiting, np.split(encoder.embed(batch), ends), strict=True):
             piece.vectors[name][piece.missing[name]] = vectors
@@ -148,11 +150,11 @@ def _seen(shelf: Shelf) -> tuple[list[Box], U8] | None:
     return [(y0, x0, y1, x1) for y0, x0, y1, x1 in boxes.tolist()], np.asarray(thumbnails, dtype=np.uint8)
 
 
-def _vectors(count: int, shelf: Shelf | None, encoders: Sequence[Encoder]) -> tuple[dict[str, F32], dict[str, I64]]:
+def _vectors(count: int, shelf: Shelf | None, encoders: Sequence[Embeds]) -> tuple[dict[str, F32], dict[str, I64]]:
     """Each encoder's vectors of `count` cells as far as the cache has them, and the rows that it lacks."""
     vectors, missing = {}, {}
     for encoder in encoders:
-        block = np.empty((count, encoder.dimension), np.float32)
+        block = np.empty((count, encoder.bundle.dimension), np.float32)
         known = np.zeros(count, dtype=bool)
         found = shelf.read(encoder.name, encoder_key(encoder, shelf.key), ("values",)) if shelf else None
         if found is not None:

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 import numpy as np
 
 from cellvigil import normalize
+from cellvigil.channels import Ranges, picture_images
 from cellvigil.config import Segment
 from cellvigil.data import I32, Array, Cells, Frame, FrameKey, ImageRule
 from cellvigil.errors import BadFile
 from cellvigil.segment import Segmenter, cells_from_labels, opencv_segmenter
-from cellvigil_indexes.inputs.images import read_image
+from cellvigil.segment.sam import sam_segmenter
+from cellvigil.segment.sam_session import SamSession
+from cellvigil_indexes.inputs.images import read_channels, read_image
 from cellvigil_indexes.inputs.labelled import LabelledCell, LabelledImage
 
 
@@ -30,16 +33,23 @@ class PictureRule:
     pixel_size_um: float | None  # of images that do not say it themselves; None: single cells, each fitted whole
     ranges: Mapping[str, tuple[float, float]]  # by `series_of` an image; empty where each pixel type has its own
     outlines: Segment | None = None  # how the daemon outlines cells; None: they are taken as annotated
+    channel_ranges: Mapping[str, Ranges] = field(default_factory=dict)  # by series, for a rule of channels
+    sam: SamSession | None = None  # outlines what OpenCV found; None: OpenCV alone
 
     @property
     def segmenter(self) -> Segmenter | None:
         """The daemon's segmenter, where cells are to be outlined."""
-        return opencv_segmenter(self.outlines) if self.outlines else None
+        if self.outlines is None:
+            return None
+        plain = opencv_segmenter(self.outlines)
+        return sam_segmenter(self.outlines, self.sam, plain) if self.sam else plain
 
 
 def pixels_of(image: LabelledImage) -> Array:
     """The image's pixels (C, Y, X). Raises BadFile for one that does not open."""
-    return image.stored.pixels() if image.stored else read_image(image.path)
+    if image.stored:
+        return image.stored.pixels()
+    return read_channels(image.path, image.planes) if image.planes else read_image(image.path)
 
 
 def digest_of(image: LabelledImage) -> str:
@@ -70,6 +80,12 @@ def intensity_of(image: LabelledImage, how: PictureRule) -> tuple[float, float] 
     return how.ranges.get(series_of(image, how.rule))
 
 
+def ranges_of(image: LabelledImage, how: PictureRule) -> Ranges:
+    """The same as `intensity_of` of each channel that the rule looks at; one that is not there: all of its type."""
+    live = image.stored.ranges if image.stored and how.rule.intensity.kind == "percentiles" else {}
+    return {**how.channel_ranges.get(series_of(image, how.rule), {}), **live}
+
+
 def size_of(image: LabelledImage, how: PictureRule) -> tuple[float, float] | None:
     """Micrometres a pixel (y, x) of one image; None: single cells, each fitted whole."""
     if image.pixel_size_um:
@@ -79,12 +95,12 @@ def size_of(image: LabelledImage, how: PictureRule) -> tuple[float, float] | Non
 
 def channel_of(image: LabelledImage) -> str:
     """The channel that is analysed; "" = the first, or a colour image's luminance."""
-    return image.stored.channel if image.stored else ""
+    return image.stored.channel if image.stored else image.channel
 
 
 def frame_of(image: LabelledImage, pixels: Array, pixel_size_um: tuple[float, float]) -> Frame:
-    """The image as a frame: of one channel, of red, green and blue, or as it was stored."""
-    channels: tuple[str, ...] = normalize.RED_GREEN_BLUE if len(pixels) == 3 else ("",)
+    """The image as a frame: of one channel, of red, green and blue, of the channels that were read, or as stored."""
+    channels: tuple[str, ...] = image.planes or (normalize.RED_GREEN_BLUE if len(pixels) == 3 else ("",))
     key = FrameKey("reference", image.name, "", "", "", 0)
     if image.stored:
         key, channels = image.stored.key, image.stored.channels
@@ -96,6 +112,14 @@ def analysed(image: LabelledImage, pixels: Array, how: PictureRule) -> normalize
     size = size_of(image, how) or (how.rule.pixel_size_um, how.rule.pixel_size_um)
     intensity = intensity_of(image, how) or normalize.full_range(pixels.dtype)
     return normalize.analysis_image(frame_of(image, pixels, size), channel_of(image), how.rule, intensity)
+
+
+def cut_from(
+    image: LabelledImage, pixels: Array, how: PictureRule, scaled: normalize.AnalysisImage
+) -> tuple[normalize.AnalysisImage, ...]:
+    """What cells' pictures are cut from: `scaled`, the image as `analysed`, or one such image a channel of the rule."""
+    size = size_of(image, how) or (how.rule.pixel_size_um, how.rule.pixel_size_um)
+    return picture_images(frame_of(image, pixels, size), scaled, how.rule, ranges_of(image, how))
 
 
 def segmented(image: LabelledImage, scaled: normalize.AnalysisImage, shape: tuple[int, ...], how: PictureRule) -> Cells:

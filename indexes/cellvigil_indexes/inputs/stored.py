@@ -157,6 +157,7 @@ def _image(frame: _Found, cells: Mapping[int, Row], names: Mapping[str, str], ch
         channels=channels,
         channel=channel,
         intensity=frame.baseline.intensity if frame.baseline else None,
+        ranges=frame.baseline.channels if frame.baseline else {},
     )
     features = read_table(stored.folder, FEATURES_TABLE, stored.t, int(line["n_cells"]))
     size_y, size_x = line["pixel_size_um"]

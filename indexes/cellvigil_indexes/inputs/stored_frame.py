@@ -6,7 +6,8 @@ Chunks are read as the journal names them, not through the arrays' shapes, which
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ class StoredFrame:
     channels: tuple[str, ...]  # those that this frame has
     channel: str  # that is analysed; "" = the first, or a colour frame's luminance
     intensity: tuple[float, float] | None  # raw values that the daemon mapped to 0 and 255; None: not journaled
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # the same of channels called by, by name
 
     def pixels(self) -> Array:
         """(C, Y, X), C in the order of `channels`. Raises BadFile if they are not in the store any more, or broken."""
