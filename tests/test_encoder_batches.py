@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellvigil.encoder import BUCKETS, RUN_COST, batch_plan
+from cellvigil.batches import BUCKETS, RUN_COST, batch_plan
 
 BUCKET_SETS = st.lists(st.integers(2, 12), max_size=3, unique=True).map(lambda sizes: (1, *sorted(sizes)))
 

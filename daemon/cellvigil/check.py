@@ -8,26 +8,30 @@ from __future__ import annotations
 
 import difflib
 import socket
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from cellvigil import access, config, page, watch
+from cellvigil.bundle.licences import told_licences
 from cellvigil.check_alignment import alignment_findings
 from cellvigil.check_assay import assay_findings
 from cellvigil.check_store import store_findings
 from cellvigil.data import FileStat
 from cellvigil.errors import BadFile, CellvigilError, NotYet
-from cellvigil.pipeline import Embeds
+from cellvigil.pace import seconds_per_cell
+from cellvigil.pipeline import Recipe
 from cellvigil.service.opening import Bundles, Kitchen, open_bundles, open_kitchen, warnings_of
+from cellvigil.service.segmenting import pace_of, pictures_of
 from cellvigil.sources.protocol import SourceFormat
 from cellvigil.sources.registry import format_of
 
-_MEASURE_S = 0.4
 _NAMES_SHOWN = 3
 _ENOUGH = 5000  # listed files that tell whether names fit
+
+Field = tuple[float, float]
+"""What an image shows (y, x), micrometres."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +53,9 @@ class Finding:
 def check(settings: config.Config, *, force: bool = False) -> list[Finding]:
     """Look at everything; never raises for what it finds, and never writes."""
     findings = [Finding("ok", "config", f"valid, {settings.sha256[:12]}")]
+    fields: dict[str, Field] = {}
     for source in settings.sources:
-        findings += _source(source, settings)
+        findings += _source(source, settings, fields)
         findings += (Finding(level, source.name, text) for level, text in assay_findings(source, settings))
     try:
         bundles = open_bundles(settings, rehash=True)
@@ -58,9 +63,9 @@ def check(settings: config.Config, *, force: bool = False) -> list[Finding]:
         for source in settings.sources:
             aligned = alignment_findings(source, settings, bundles.indexes[source.name])
             findings += (Finding(level, source.name, text) for level, text in aligned)
-        kitchen = open_kitchen(settings, bundles)
+        kitchen = open_kitchen(settings, bundles, writes=False)
         findings.append(_device(kitchen, settings))
-        findings.append(_capacity(settings, kitchen, force=force))
+        findings.append(_capacity(settings, kitchen, fields, force=force))
     except CellvigilError as error:
         findings.append(Finding("fail", "encoders", str(error)))
     findings += (Finding(level, "store", text) for level, text in store_findings(settings.store))
@@ -68,7 +73,8 @@ def check(settings: config.Config, *, force: bool = False) -> list[Finding]:
     return findings
 
 
-def _source(source: config.Source, settings: config.Config) -> Iterator[Finding]:
+def _source(source: config.Source, settings: config.Config, fields: dict[str, Field]) -> Iterator[Finding]:
+    """Its folder and its images; what the first one shows is noted in `fields`."""
     subject = source.name
     fmt = format_of(source, settings.limits)
     try:
@@ -87,7 +93,7 @@ def _source(source: config.Source, settings: config.Config) -> Iterator[Finding]
     if good:
         yield Finding("ok", subject, f"{len(good)} images in {source.path} fit kind {source.kind}")
         yield from _channels(source, fmt, good)
-        yield _sample(source, fmt, good)
+        yield _sample(source, fmt, good, fields)
 
 
 def _channels(source: config.Source, fmt: SourceFormat, good: list[FileStat]) -> Iterator[Finding]:
@@ -116,7 +122,7 @@ def _names(fmt: SourceFormat, listing: list[FileStat]) -> tuple[list[FileStat], 
     return good, bad
 
 
-def _sample(source: config.Source, fmt: SourceFormat, good: list[FileStat]) -> Finding:
+def _sample(source: config.Source, fmt: SourceFormat, good: list[FileStat], fields: dict[str, Field]) -> Finding:
     """Read the first image that is whole: its size and scale."""
     for stat in good[:20]:
         try:
@@ -130,6 +136,7 @@ def _sample(source: config.Source, fmt: SourceFormat, good: list[FileStat]) -> F
         scale = source.pixel_size_um or plane.pixel_size_um
         if scale is None:
             return Finding("fail", source.name, f"{stat.path} carries no pixel size: set sources[].pixel_size_um")
+        fields[source.name] = (plane.pixels.shape[1] * scale[0], plane.pixels.shape[2] * scale[1])
         shape = " x ".join(str(side) for side in plane.pixels.shape[1:])
         return Finding("ok", source.name, f"an image is {shape} pixels of {scale[0]:.4f} x {scale[1]:.4f} um")
     return Finding("warn", source.name, "no image is finished yet: scale not tried")
@@ -140,7 +147,11 @@ def _bundles(settings: config.Config, bundles: Bundles) -> Iterator[Finding]:
         counts = ", ".join(f"{c} {n}" for c, n in zip(index.classes, index.class_counts, strict=True))
         yield Finding("ok", "index", f"{name}: {index.name} {index.sha256[:12]} ({counts})")
     for bundle in bundles.encoders.values():
-        yield Finding("ok", "encoder", f"{bundle.name} {bundle.sha256[:12]}, hashes verified")
+        told = f"{bundle.name} {bundle.sha256[:12]}, hashes verified; {told_licences(bundle.manifest)}"
+        yield Finding("ok", "encoder", told)
+    if (sam := bundles.segmenter) is not None:
+        told = f"{sam.name} {sam.sha256[:12]}, hashes verified; {told_licences(sam.manifest)}"
+        yield Finding("ok", "segmenter", told)
     for text in warnings_of(settings, bundles):
         about, _, rest = text.partition(": ")
         yield Finding("warn", "store", rest) if about == "store" else Finding("warn", "index", text)
@@ -153,39 +164,50 @@ def _device(kitchen: Kitchen, settings: config.Config) -> Finding:
     return Finding(level, "device", f"{kitchen.provider} (asked for {asked}){note}")
 
 
-def _capacity(settings: config.Config, kitchen: Kitchen, *, force: bool) -> Finding:
+def _capacity(settings: config.Config, kitchen: Kitchen, fields: Mapping[str, Field], *, force: bool) -> Finding:
     paced = [source for source in settings.sources if source.interval_s is not None]
     seconds = {name: seconds_per_cell(encoder, settings.encoder.batch) for name, encoder in kitchen.encoders.items()}
+    outlining = _outlining(settings, kitchen, fields)
+    a_cell: dict[str, float] = {}
     load = 0.0
-    for source in paced:
+    for source in settings.sources:
+        embedding = _seconds_a_cell(kitchen.recipes[source.name], seconds)
+        a_cell[source.name] = embedding + outlining[source.name] / source.expect.cells
         cells = source.expect.wells * source.expect.fields * source.expect.cells
-        a_cell = sum(seconds[encoder.name] for encoder in kitchen.recipes[source.name].encoders)
-        load += cells * a_cell / (source.interval_s or np.inf)
-    speed = 1 / max(sum(seconds.values()), 1e-9)
+        load += cells * a_cell[source.name] / (source.interval_s or np.inf)
+    speed = 1 / max(*a_cell.values(), 1e-9)
     if len(paced) < len(settings.sources):
-        text = f"{speed:.0f} cells a second; set sources[].interval_s and .expect to learn whether that is enough"
+        text = f"{speed:.3g} cells a second; set sources[].interval_s and .expect to learn whether that is enough"
         return Finding("warn", "capacity", text)
-    text = f"{speed:.0f} cells a second measured; the configured assay needs {load:.0%} of that"
+    text = f"{speed:.3g} cells a second measured; the configured assay needs {load:.0%} of that"
     if load <= settings.limits.max_load:
         return Finding("ok", "capacity", text)
     hint = f" (limit {settings.limits.max_load:.0%}): fewer fields, a longer interval, a GPU, or --force"
     return Finding("warn" if force else "fail", "capacity", text + hint)
 
 
-def seconds_per_cell(encoder: Embeds, batch: int) -> float:
-    """Seconds that the encoder takes for one cell in full batches, measured now for a fraction of a second."""
-    side = encoder.input_size
-    pixels = np.random.default_rng(0).integers(0, 256, (batch, side, side, encoder.channels), dtype=np.uint8)
-    encoder.embed(pixels[:1])
-    best = np.inf
-    until = time.perf_counter() + _MEASURE_S
-    while True:
-        start = time.perf_counter()
-        encoder.embed(pixels)
-        end = time.perf_counter()
-        best = min(best, (end - start) / batch)
-        if end >= until:
-            return float(best)
+def _outlining(settings: config.Config, kitchen: Kitchen, fields: Mapping[str, Field]) -> dict[str, float]:
+    """Seconds that SAM takes for a frame of each source, 0 with OpenCV alone.
+
+    In as many pictures as the source's first image needs; where there is no image yet, in one.
+    """
+    if kitchen.segmenter is None:
+        return dict.fromkeys(kitchen.recipes, 0.0)
+    pace, side, wanted = pace_of(kitchen.segmenter), kitchen.segmenter.side, settings.segment
+    taken: dict[str, float] = {}
+    for source in settings.sources:
+        pixel, field = kitchen.recipes[source.name].index.image_rule.pixel_size_um, fields.get(source.name)
+        taken[source.name] = pace.frame(
+            wanted, source.expect.cells, pictures_of(wanted, field, pixel, side) if field else 1
+        )
+    return taken
+
+
+def _seconds_a_cell(recipe: Recipe, seconds: Mapping[str, float]) -> float:
+    """What a source's cells take each, of the seconds that each encoder takes for a picture."""
+    rule = recipe.index.image_rule
+    pictures = len(rule.channels) if rule.per_channel else 1
+    return pictures * sum(seconds[encoder.name] for encoder in recipe.encoders)
 
 
 def _door(metrics: config.Metrics) -> Iterator[Finding]:

@@ -13,36 +13,27 @@ import importlib
 import importlib.metadata
 import io
 import logging
+import os
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from cellvigil.device_options import NO_TF32, PROVIDERS, Tuning, provider_chain
 from cellvigil.errors import BundleError, DeviceError, UsageError
 
 LOG = logging.getLogger("cellvigil")
 
 CPU_BUILD, GPU_BUILD = "onnxruntime", "onnxruntime-gpu"
 DRIVER = "libcuda.so.1"
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
-_OPTIONS: Mapping[str, Mapping[str, str]] = {
-    "cpu": {},
-    # TF32 keeps 10 bits of the mantissa, too few for the golden pair; the search for convolution algorithms is by rule
-    # and not by timing, so that two runs give the same numbers.
-    "cuda": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"},
-    "tensorrt": {},
-}
-
-
 _ERROR, _FATAL = 3, 4  # onnxruntime's log severities
 _PIP = f"{sys.executable} -m pip"
+# Between quantised layers it quantises the weights of those that an int8 export kept in single precision, one scale for
+# all channels (onnxruntime 1.31: EfficientNet-Lite0's vectors are off by a sixth).
+_WITHOUT_OPTIMISERS = ["WeightBiasQuantization"]
 
 
 class Lack(NamedTuple):
@@ -60,11 +51,29 @@ class Session:
     provider: str  # "cpu", "cuda" or "tensorrt": what was obtained
     note: str  # why not the GPU, under `auto`; "" otherwise
 
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether the session itself says so."""
+        return bool(self.session.get_providers()[0] != PROVIDERS["cpu"])
 
-def installed_distributions() -> set[str]:
-    """Names of the installed distributions, lower case, with hyphens."""
-    names = (distribution.metadata["Name"] for distribution in importlib.metadata.distributions())
-    return {name.lower().replace("_", "-") for name in names if name}
+    @property
+    def is_recorded(self) -> bool:
+        """Whether runs are recorded as CUDA graphs: only of what was bound, and a batch size each."""
+        told = self.session.get_provider_options().get(PROVIDERS["cuda"], {})
+        return bool(told.get("enable_cuda_graph", "0") == "1")
+
+
+def installed_builds() -> set[str]:
+    """Which builds of onnxruntime are installed, by name; asked for one by one: reading all names takes 30 ms."""
+    return {name for name in (CPU_BUILD, GPU_BUILD) if _is_installed(name)}
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.distribution(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def check_distributions(installed: Collection[str]) -> None:
@@ -84,7 +93,7 @@ def check_distributions(installed: Collection[str]) -> None:
 
 def runtime() -> ModuleType:
     """The onnxruntime module. Raises DeviceError as `check_distributions` does, or if the module does not load."""
-    check_distributions(installed_distributions())
+    check_distributions(installed_builds())
     try:
         ort = importlib.import_module("onnxruntime")
     except ImportError as error:
@@ -94,27 +103,35 @@ def runtime() -> ModuleType:
     return ort
 
 
-def open_model(path: Path, *, device: str, threads: int = 0) -> Session:
+_AS_IT_IS = Tuning()
+
+
+def open_model(
+    path: Path, *, device: str, threads: int = 0, tuning: Tuning = _AS_IT_IS, bound: bool = False
+) -> Session:
     """Load the model at `path` on `device` ("auto", "cpu", "cuda" or "tensorrt"); `threads` on the CPU, 0 = all cores.
 
+    `tuning` says how, but for its threads. CUDA graphs are recorded only where what is run will be `bound` to fixed
+    addresses (else a replay reads what lay there before), and where the model can be: see `Session.is_recorded`.
     `auto` takes CUDA where it works and else the CPU, with the reason in `note`. Raises DeviceError, naming the missing
-    library, if a device was asked for by name and not obtained; BundleError if the model does not load;
-    UsageError for another device.
+    library, if a device was asked for by name and not obtained; BundleError if the model does not load; UsageError for
+    another device.
     """
     if device not in {"auto", *PROVIDERS}:
         raise UsageError(f"no device {device!r}", hint=f"one of auto, {', '.join(PROVIDERS)}")
     ort = runtime()
+    tuning = replace(tuning, threads=threads, cuda_graphs=tuning.cuda_graphs and bound)
     lacks: tuple[Lack, ...] = ()
     if device != "cpu":
         wanted = "cuda" if device == "auto" else device
-        session, lacks = _on_gpu(ort, path, wanted, threads)
+        session, lacks = _on_gpu(ort, path, wanted, tuning)
         if session is not None:
             return Session(session, wanted, "")
         if device != "auto":
             raise not_obtained(device, lacks)
     note = f"running on the CPU: {lacks[0].what}" if lacks else ""
     try:
-        return Session(_session(ort, path, "cpu", threads), "cpu", note)
+        return Session(_session(ort, path, "cpu", tuning), "cpu", note)
     except runtime_errors() as error:
         raise BundleError(f"the model does not load: {error}", where=path, hint="export the encoder again") from None
 
@@ -126,21 +143,29 @@ def not_obtained(device: str, lacks: Sequence[Lack]) -> DeviceError:
     return DeviceError(what, hint="; ".join([*mends, "or set encoder.device to auto or cpu"]))
 
 
-def _on_gpu(ort: ModuleType, path: Path, wanted: str, threads: int) -> tuple[Any, tuple[Lack, ...]]:
+def _on_gpu(ort: ModuleType, path: Path, wanted: str, tuning: Tuning) -> tuple[Any, tuple[Lack, ...]]:
     """A session that does run on `wanted`, or None and what is missing."""
     if lacks := missing(ort.get_available_providers(), wanted):
         return None, lacks
-    problem = ""
-    ort.set_default_logger_severity(_FATAL)  # what it lacks is told below, by name
+    session, problem = _tried(ort, path, wanted, tuning)
+    if session is None and tuning.cuda_graphs:
+        session, second = _tried(ort, path, wanted, replace(tuning, cuda_graphs=False))
+        if session is not None:
+            LOG.warning("%s cannot be recorded as a CUDA graph, and runs without: %s", path, problem)
+        problem = second
+    return (session, ()) if session is not None else (None, (missing_library(ort, wanted, problem),))
+
+
+def _tried(ort: ModuleType, path: Path, wanted: str, tuning: Tuning) -> tuple[Any, str]:
+    """A session that does run on `wanted`, or None and what onnxruntime says."""
+    ort.set_default_logger_severity(_FATAL)  # what it lacks is told by name later, see `missing_library`
     try:
-        session = _session(ort, path, wanted, threads)
-        if session.get_providers()[0] == PROVIDERS[wanted]:
-            return session, ()
+        session = _session(ort, path, wanted, tuning)
     except runtime_errors() as error:
-        problem = str(error)
+        return None, str(error)
     finally:
         ort.set_default_logger_severity(_ERROR)
-    return None, (missing_library(ort, wanted, problem),)
+    return (session, "") if session.get_providers()[0] == PROVIDERS[wanted] else (None, "")
 
 
 def missing(available: Collection[str], wanted: str) -> tuple[Lack, ...]:
@@ -188,24 +213,42 @@ def _load_error(library: str) -> str:
     return ""
 
 
-def _session(ort: ModuleType, path: Path, wanted: str, threads: int) -> Any:
+def _session(ort: ModuleType, path: Path, wanted: str, tuning: Tuning) -> Any:
     """An onnxruntime session that asks for `wanted`, with the CPU behind it for what the GPU cannot do."""
     if wanted != "cpu" and hasattr(ort, "preload_dlls"):
         with contextlib.redirect_stdout(io.StringIO()) as said:  # it prints what it did not find
             ort.preload_dlls()
         LOG.debug("onnxruntime.preload_dlls: %s", said.getvalue().strip())
-    providers = [(PROVIDERS[name], dict(_OPTIONS[name])) for name in dict.fromkeys((wanted, "cpu"))]
     if wanted == "tensorrt":
-        providers.insert(1, (PROVIDERS["cuda"], dict(_OPTIONS["cuda"])))
-    return ort.InferenceSession(str(path), _options(ort, threads), providers=providers, enable_fallback=0)
+        os.environ.setdefault(*NO_TF32)
+        _make_folder(tuning)
+    chain = provider_chain(wanted, tuning)
+    options = _options(ort, tuning)
+    return ort.InferenceSession(
+        str(path), options, providers=chain, enable_fallback=0, disabled_optimizers=_WITHOUT_OPTIMISERS
+    )
 
 
-def _options(ort: ModuleType, threads: int) -> Any:
+def _make_folder(tuning: Tuning) -> None:
+    """The folder of TensorRT's engines. Raises DeviceError where it cannot be: minutes of building are not wasted."""
+    if tuning.engines is None:
+        return
+    try:
+        tuning.engines.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"TensorRT's engines cannot be kept: {error.strerror}"
+        raise DeviceError(what, where=tuning.engines, hint="let the service write to state_dir") from None
+
+
+def _options(ort: ModuleType, tuning: Tuning) -> Any:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = tuning.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERROR
     options.use_deterministic_compute = True
+    if tuning.lean:
+        # By default a buffer stays with each shape of numbers until the shape's last use, and an arena around them all.
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = options.enable_mem_reuse = False
     # Threads that spin while they wait take the cores from the stages that prepare the next batch.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options

@@ -57,6 +57,18 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     return manifest
 
 
+def kind_of(folder: Path) -> str:
+    """The kind that the manifest in `folder` names, such as "encoder"; "" where it names none, or cannot be read.
+
+    What opens that kind of bundle then says what is the matter.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(manifest.get("kind", "")) if isinstance(manifest, dict) else ""
+
+
 def _cut_off(folder: Path) -> str:
     """What to do where a change of a bundle was cut off between its two renames; see `cellvigil_indexes.versions`."""
     fresh = folder.parent / f"{folder.name}.next"

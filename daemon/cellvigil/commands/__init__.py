@@ -9,6 +9,7 @@ from cellvigil.commands.aligning import add_align
 from cellvigil.commands.calling import add_classify
 from cellvigil.commands.events import add_event_command
 from cellvigil.commands.installing import add_install
+from cellvigil.commands.measuring import add_bench
 from cellvigil.commands.quarantine import add_quarantine
 from cellvigil.commands.recording import add_table
 from cellvigil.commands.repair import add_repair
@@ -19,6 +20,6 @@ from cellvigil.commands.trying import add_demo, add_rehearse
 
 def add_all(commands: Commands) -> None:
     """Add every command of the daemon."""
-    serving = (add_run, add_once, add_check, add_align, add_quarantine, add_event_command, add_repair)
+    serving = (add_run, add_once, add_check, add_bench, add_align, add_quarantine, add_event_command, add_repair)
     for add in (*serving, add_rehearse, add_demo, add_table, add_classify, add_install):
         add(commands)

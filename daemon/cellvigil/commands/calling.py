@@ -34,6 +34,7 @@ def _classify(args: argparse.Namespace) -> int:
     from cellvigil.classify import classify, told  # noqa: PLC0415
     from cellvigil.classify_page import page  # noqa: PLC0415
     from cellvigil.encoder import open_session  # noqa: PLC0415
+    from cellvigil.segment.sam_session import open_same_sam  # noqa: PLC0415
 
     index = open_index(index_folder(args.index, args.indexes))
     bundles = [open_encoder(args.encoders / each.name) for each in index.encoders]
@@ -46,6 +47,9 @@ def _classify(args: argparse.Namespace) -> int:
             nearest=args.nearest,
             pixel_size_um=args.pixel_size,
             rejection=decide.Rejection(args.same_device, args.min_probability),
+            sam=open_same_sam(index.manifest["provenance"], args.encoders, args.device)
+            if index.image_rule.mask
+            else None,
         )
     )
     if args.html:
