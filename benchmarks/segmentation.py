@@ -34,16 +34,18 @@ from cellvigil.normalize import analysis_image, grey, intensity_range
 from cellvigil.rehearse import holotomography, optics
 from cellvigil.rehearse.assay import Assay, simulate
 from cellvigil.rehearse.truth import CellRow, cell_rows
-from cellvigil.segment import cells_from_labels, opencv_segmenter
+from cellvigil.segment import Segmenter, cells_from_labels, opencv_segmenter
 
 DATA = Path(os.environ.get("CELLVIGIL_TEST_DATA", bench_lab.ROOT.parent / "shared" / "data"))
 T98G_UM, LIVEDEAD_UM = 0.871, 0.75
 LARGE = (904, 1224)
 
 
-def found(planes: Sequence[Array], um: float, settings: config.Segment, rule: ImageRule) -> list[Cells]:
+def found(
+    planes: Sequence[Array], um: float, settings: config.Segment, rule: ImageRule, segmenter: Segmenter | None = None
+) -> list[Cells]:
     """The cells of each plane, through the same steps as a live frame; one intensity range for all."""
-    segmenter = opencv_segmenter(settings)
+    segmenter = segmenter or opencv_segmenter(settings)
     intensity = intensity_range(planes[: rule.intensity.frames], rule.intensity)
     result = []
     for number, plane in enumerate(planes):
@@ -56,11 +58,17 @@ def found(planes: Sequence[Array], um: float, settings: config.Segment, rule: Im
 
 def f1_at_half(labels: Array, truth: Array) -> float:
     """2 TP / (masks + true masks); a mask is right if its intersection over union with a true one is above 0.5."""
+    right, masks, cells = right_at_half(labels, truth)
+    return 2 * right / (masks + cells)
+
+
+def right_at_half(labels: Array, truth: Array) -> tuple[int, int, int]:
+    """Right masks, masks, true masks: see `f1_at_half`."""
     overlap = np.zeros((int(truth.max()) + 1, int(labels.max()) + 1))
     np.add.at(overlap, (truth.ravel(), labels.ravel()), 1)
     union = overlap.sum(axis=1, keepdims=True) + overlap.sum(axis=0, keepdims=True) - overlap
     right = int((overlap / np.maximum(union, 1) > 0.5)[1:, 1:].sum())
-    return 2 * right / (np.count_nonzero(np.unique(truth)) + np.count_nonzero(np.unique(labels)))
+    return right, np.count_nonzero(np.unique(labels)), np.count_nonzero(np.unique(truth))
 
 
 def phase_t98g(folder: Path) -> None:

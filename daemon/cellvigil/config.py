@@ -150,14 +150,26 @@ class Source(_Section):
             raise ValueError(f"pattern has unknown groups {wrong}; known are {', '.join(known)}")
 
 
+class Sam(_Section):
+    """How SAM is asked for cells; see segment/sam.py."""
+
+    bundle: str = "mobile-sam"  # a segmenter bundle under `encoder.path`
+    prompts: Literal["boxes", "grid"] = "boxes"  # one box a cell that OpenCV found, or points all over the image
+    points_per_side: Annotated[int, Field(ge=1, le=128)] = 32  # grid: points along the image's longer side
+    min_iou: Share = 0.88  # grid: a mask whose own predicted quality is lower is dropped
+    min_stability: Share = 0.95  # grid: so is one that changes when its threshold moves: overlap of the two
+    max_overlap: Share = 0.7  # of two masks that overlap more, the better one stands
+
+
 class Segment(_Section):
     """How cells are found. Areas in square micrometres."""
 
-    method: Literal["opencv"] = "opencv"
+    method: Literal["opencv", "sam"] = "opencv"
     min_area_um2: Positive = 30.0
     max_area_um2: Positive = 5000.0
     cell_diameter_um: Positive = 18.0  # a typical cell; sets the scale of the contrast window and of the splitting
     sensitivity: Annotated[float, Field(ge=0.1, le=10)] = 1.0  # above 1 finds fainter cells, and more debris
+    sam: Sam = Sam()
 
 
 class Encoder(_Section):
@@ -165,9 +177,12 @@ class Encoder(_Section):
 
     path: Path = Path("encoders")
     device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
-    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"  # the coarsest that is accepted of a bundle
     batch: Annotated[int, Field(ge=1, le=256)] = 32
     threads: Annotated[int, Field(ge=0)] = 0  # CPU threads of the encoder; 0 = all cores
+    gpu_mem_limit_gb: Positive | None = None  # an encoder's arena on the GPU; None = as much as it asks for
+    cuda_graphs: bool = False  # runs are recorded once a batch size and replayed
+    licence_use: Literal["research", "commercial"] = "research"  # commercial refuses weights that do not allow it
 
 
 class Classify(_Section):

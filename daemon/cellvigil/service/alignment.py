@@ -30,6 +30,7 @@ from cellvigil.service.lasting import Lasting
 from cellvigil.service.log import LOGGER
 from cellvigil.service.opening import recipe_of
 from cellvigil.service.recipes import Recipes, lenient, marked
+from cellvigil.service.segmenting import found_as
 from cellvigil.service.warmup import WarmUp, warm_up
 from cellvigil.store.lines import utc
 from cellvigil.store.vectors import vectors_of
@@ -237,7 +238,7 @@ class SourceAlignment:
     def _swap(self, kept: Kept, index: ReferenceIndex, now: datetime) -> None:
         """From now on cells are called by the aligned index."""
         house, name = self._house, self._source.name
-        recipe = recipe_of(self._source, house.settings, index, house.encoders)
+        recipe = recipe_of(self._source, house.settings, index, house.encoders, found_as(self._base))
         house.recipes.swap(name, marked(recipe, {"alignment": ALIGNED, "aligned_from": self._base.index.sha256}))
         self._kept, self.status, self._seen = kept, ALIGNED, -1
         self._controls.hold(kept.hold)

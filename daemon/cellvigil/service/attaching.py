@@ -23,11 +23,13 @@ class Late:
     frames: tuple[Frame, ...]  # one a channel that came, holding nothing else; () = all of it is attached already
 
 
-def late_channels(files: FrameFiles, channels: config.Channels, ledger: Ledger) -> tuple[Slice, ...] | None:
+def late_channels(
+    files: FrameFiles, channels: config.Channels, ledger: Ledger, *, needed: tuple[str, ...] = ()
+) -> tuple[Slice, ...] | None:
     """The slices to attach, or None where the frame must be done anew.
 
     They may be attached if nothing else changed, the names say which channels they are, the committed frame has none
-    of these, and its cells were not found in one of them.
+    of these, and its cells are not found in one of them, nor called by one (`needed`).
     """
     committed = ledger.frame(files.key)
     if files.change != "late" or not files.fresh or committed is None or not committed.channels:
@@ -41,7 +43,7 @@ def late_channels(files: FrameFiles, channels: config.Channels, ledger: Ledger) 
         if item in files.slices and not ledger.is_done(source, item.stat.path, item.stat.size, item.stat.mtime_ns)
     )
     names = {item.channel for item in fresh}
-    if names & {"", channels.segment or committed.channels[0], *committed.channels}:
+    if names & {"", channels.segment or committed.channels[0], *committed.channels, *needed}:
         return None
     return fresh
 

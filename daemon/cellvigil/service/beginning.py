@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from cellvigil import config, pipeline
 from cellvigil.data import Baseline, Frame
+from cellvigil.errors import DeviceError
 from cellvigil.ledger import Series
 from cellvigil.pipeline import Recipe
 from cellvigil.service.crashes import Working
@@ -66,7 +67,10 @@ class Beginnings:
         self._asked[series].add_done_callback(lambda _: self._wake())
 
     def take(self, series: Series) -> Measured | None:
-        """What came of a series' first frames; None while that is not known. It is given out once."""
+        """What came of a series' first frames; None while that is not known. It is given out once.
+
+        Raises DeviceError if the segmenter's device failed.
+        """
         if series not in self._asked or not self._asked[series].done():
             return None
         return self._asked.pop(series).result()
@@ -80,7 +84,8 @@ class Beginnings:
 def measure(first: First, working: Working) -> Measured:
     """Read the frames and measure them together, without those that do not let themselves be read or measured alone.
 
-    Each alone first: should one of them kill the process, `working` tells which.
+    Each alone first: should one of them kill the process, `working` tells which. Raises DeviceError if the segmenter's
+    device fails.
     """
     failed: list[tuple[Ticket, Exception]] = []
 
@@ -88,6 +93,8 @@ def measure(first: First, working: Working) -> Measured:
         try:
             with working.on(first.source.name, [item.stat for item in ticket.files.slices]):
                 return work()
+        except DeviceError:  # no frame's fault: it ends the service, and the frames stay in the folder
+            raise
         except Exception as error:  # noqa: BLE001 - it ends as in the flow: the desk decides what it means
             failed.append((ticket, error))
             return None
@@ -111,6 +118,8 @@ def _together(frames: Sequence[Frame], recipe: Recipe) -> Baseline | None:
     """The baseline of these frames; None if there are none, or one of them does not let itself be measured."""
     try:
         return pipeline.baseline_of(frames, recipe) if frames else None
+    except DeviceError:
+        raise
     except Exception as error:  # noqa: BLE001 - a frame's failure must not end the service: see the caller
         LOGGER.warning("a series' first frames cannot be measured together", extra={"why": repr(error)})
         return None

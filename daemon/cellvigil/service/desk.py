@@ -139,7 +139,7 @@ class Desk:
         """The next frame of a feed, ready for the flow; None if none may go yet."""
         while (ticket := feed.peek()) is not None:
             series = ticket.files.key.series
-            baseline = self._store.baseline(series) or self._new_baseline(feed, series, now)
+            baseline = self._baseline(feed, series) or self._new_baseline(feed, series, now)
             if feed.peek() is not ticket:
                 continue  # it was one of the first frames, and refused or gone back
             if baseline is None:
@@ -149,10 +149,17 @@ class Desk:
             return Job(ticket, feed.source, feed.fmt, self._recipes[feed.source.name], baseline, revision)
         return None
 
+    def _baseline(self, feed: Feed, series: Series) -> Baseline | None:
+        """What was fixed for a series; None if nothing yet, or nothing of a channel that its index looks at now."""
+        known = self._store.baseline(series)
+        looked_at = self._recipes[feed.source.name].index.image_rule.channels
+        return known if known is not None and known.channels.keys() >= set(looked_at) else None
+
     def _new_baseline(self, feed: Feed, series: Series, now: float) -> Baseline | None:
         """What the series' first frames say, once enough of them wait or the first has waited long enough.
 
-        None while they are not together, not measured, or their baseline waits for room in the store.
+        None while they are not together, not measured, or their baseline waits for room in the store. Channels that an
+        index came to look at later are measured then; what was fixed before stays.
         """
         if series in self._begun or series in self._beginnings:
             measured = self._beginnings.take(series)
@@ -172,10 +179,12 @@ class Desk:
             if ticket in waiting:  # else a newer version has come: it is measured anew
                 feed.claim(ticket.files.key)
                 self._book(_End(feed.source.name, ticket, error, "prepare"))
-        if measured.baseline is not None:
-            self._begun[series] = measured.baseline
+        if (fresh := measured.baseline) is not None:
+            known = self._store.baseline(series)
+            ranges = {**fresh.channels, **(known.channels if known else {})}
+            self._begun[series] = replace(known or fresh, channels=ranges)
             self._debts.write(partial(self._fix, series, measured.names))
-        return self._store.baseline(series)
+        return self._baseline(feed, series)
 
     def _fix(self, series: Series, names: str) -> None:
         baseline = self._begun[series]

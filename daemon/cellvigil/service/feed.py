@@ -44,14 +44,22 @@ class Feed:
         fmt: SourceFormat,
         ledger: Ledger,
         quarantine: Quarantine,
+        *,
+        needed: tuple[str, ...] = (),
     ) -> None:
+        """`needed`: channels that cells are called by, beside the one that is segmented."""
         self.source = source
+        self._needed = needed
         self.fmt = fmt
         self._ledger = ledger
         self._known = Known(source.name, fmt, ledger, quarantine)
         self.lookout = Lookout(source, fmt, self._known.is_known)
         self._assembler = Assembler(
-            source, first_number=fmt.first_number, known=self._known.given_out(), recall=self._known.committed
+            source,
+            first_number=fmt.first_number,
+            known=self._known.given_out(),
+            recall=self._known.committed,
+            needed=needed,
         )
         self._turns = Turns(newest_first=source.order == "newest")
         self._away = False
@@ -109,12 +117,12 @@ class Feed:
         self._turns.rest(ticket, time.monotonic() + self.source.scan_interval_s * (2**ticket.attempt - 1))
 
     def without(self, ticket: Ticket, path: str) -> bool:
-        """Go on without one bad file, if the segmentation channel does not need it. Says whether that is so."""
+        """Go on without one bad file, if no channel needs it that cells are found in or called by. Says whether so."""
         files = ticket.files
         rest = tuple(item for item in files.slices if item.stat.path != path)
         lost = {item.channel for item in files.slices} - {item.channel for item in rest}
-        segment = (self.source.channels.awaited or files.channels)[0]
-        if len(rest) == len(files.slices) or segment not in {item.channel for item in rest}:
+        needed = {(self.source.channels.awaited or files.channels)[0], *self._needed}
+        if len(rest) == len(files.slices) or not needed <= {item.channel for item in rest}:
             return False
         missing = tuple(sorted({*files.missing, *(lost & set(self.source.channels.awaited))}))
         files = self._known.against_ledger(replace(files, slices=rest, missing=missing))

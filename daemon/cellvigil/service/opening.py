@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import faiss
 
-from cellvigil import __version__, config, decide, segment
+from cellvigil import __version__, config
 from cellvigil.bundle.encoder import EncoderBundle, open_encoder
 from cellvigil.bundle.files import MANIFEST
-from cellvigil.bundle.index import ReferenceIndex, check_encoders, index_folder, open_index
+from cellvigil.bundle.index import ReferenceIndex, index_folder, open_index
+from cellvigil.bundle.segmenter import SegmenterBundle
+from cellvigil.device_options import Tuning, tuning_of
 from cellvigil.encoder import Encoder, open_session
-from cellvigil.errors import BundleError, UsageError
+from cellvigil.errors import BundleError
 from cellvigil.metrics import Metrics
 from cellvigil.neighbours import open_search
 from cellvigil.pipeline import Recipe
+from cellvigil.ruled import ruled
+from cellvigil.service.admission import admit, check_precision
+from cellvigil.service.doubts import doubts_of, rejection_of, settings_of, store_doubts
 from cellvigil.service.lasting import DEGRADED, HALVED, REBUILT, Lasting
+from cellvigil.service.lasting_sam import LastingSam
 from cellvigil.service.pause import Wait
 from cellvigil.service.recipes import Recipes
+from cellvigil.service.segmenting import FoundBy, found_by, lasting_sam, outline_doubts, segmenter_bundle
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +37,7 @@ class Bundles:
 
     indexes: Mapping[str, ReferenceIndex]  # by source
     encoders: Mapping[str, EncoderBundle]  # by name: those that some index needs
+    segmenter: SegmenterBundle | None = None  # None: OpenCV alone
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,29 +46,36 @@ class Kitchen:
 
     recipes: Recipes  # by source; an alignment swaps them
     encoders: Mapping[str, Lasting]  # by name
+    segmenter: LastingSam | None = None  # None: OpenCV alone
+
+    @property
+    def models(self) -> tuple[Lasting | LastingSam, ...]:
+        """All that runs on a device."""
+        return (*self.encoders.values(), *((self.segmenter,) if self.segmenter else ()))
 
     @property
     def provider(self) -> str:
-        """What the encoders run on just now: "cpu", "cuda" or "tensorrt"; the CPU if one of them had to go there."""
-        running = {encoder.provider for encoder in self.encoders.values()}
+        """What the models run on just now: "cpu", "cuda" or "tensorrt"; the CPU if one of them had to go there."""
+        running = {model.provider for model in self.models}
         return "cpu" if "cpu" in running else min(running)
 
     @property
     def is_degraded(self) -> bool:
-        """Whether an encoder runs on the CPU because its device failed."""
-        return any(encoder.degraded for encoder in self.encoders.values())
+        """Whether a model runs on the CPU because its device failed."""
+        return any(model.degraded for model in self.models)
 
     @property
     def device_note(self) -> str:
         """Why the provider is not the one that was hoped for; "" where it is."""
-        return next((encoder.device_note for encoder in self.encoders.values() if encoder.device_note), "")
+        return next((model.device_note for model in self.models if model.device_note), "")
 
 
 def open_bundles(settings: config.Config, *, rehash: bool = False) -> Bundles:
-    """Open and verify every index and encoder that the sources need.
+    """Open and verify every index, encoder and segmenter that the sources need.
 
     With `rehash` every file is hashed anew; otherwise files verified before are remembered in the state folder.
-    Raises BundleError for one that is missing, altered, or does not belong to the other.
+    Raises BundleError and UsageError for one that is missing, altered, does not belong to the other, or may not be
+    used: see `admission.admit`.
     """
     memory = None if rehash else settings.state_dir / "verified.json"
     indexes: dict[str, ReferenceIndex] = {}
@@ -71,78 +86,24 @@ def open_bundles(settings: config.Config, *, rehash: bool = False) -> Bundles:
             folder = settings.encoder.path / needed.name
             if needed.name not in encoders and (folder / MANIFEST).is_file():
                 encoders[needed.name] = open_encoder(folder, memory=memory)
-        check_encoders(index, encoders.values())
+        admit(source, settings.encoder, index, encoders)
         indexes[source.name] = index
-    return Bundles(indexes, encoders)
+    return Bundles(indexes, encoders, segmenter_bundle(settings, memory=memory))
 
 
 def warnings_of(settings: config.Config, bundles: Bundles) -> list[str]:
     """What a person should know about these indexes before trusting a count, and about limits that contradict."""
     return [
-        *_store_doubts(settings.store),
+        *store_doubts(settings.store),
         *(
             f"source {source.name}: index {bundles.indexes[source.name].name} {text}"
             for source in settings.sources
-            for text in _doubts(source, settings.classify, bundles.indexes[source.name])
+            for text in (
+                *outline_doubts(settings.segment, bundles.indexes[source.name]),
+                *doubts_of(source, settings.classify, bundles.indexes[source.name]),
+            )
         ),
     ]
-
-
-def _store_doubts(store: config.Store) -> Iterator[str]:
-    floor = store.retention.free_floor_gb
-    if floor is not None and floor * 1000 <= store.min_free_mb:
-        yield "store: retention.free_floor_gb is not above min_free_mb, so writing waits before anything is deleted"
-
-
-def _doubts(source: config.Source, wanted: config.Classify, index: ReferenceIndex) -> Iterator[str]:
-    calibration = index.calibration
-    if not index.image_rule.frame_normalised:
-        yield (
-            "was built from ready-made single-cell images, not from frames: "
-            "live cells pass through other steps, so its calls are not to be trusted; build one with --coco"
-        )
-    if index.voters:
-        yield from _aligned_doubts(source, wanted, index)
-        return
-    if wanted.min_probability is not None and (calibration is None or calibration.confidence is None):
-        yield "has no calibrated probability: classify.min_probability has no effect; build it with more cells"
-    elif (
-        calibration is not None
-        and calibration.confidence is not None
-        and _settings(wanted, index) != decide.Settings.of(index)
-    ):
-        floor = "" if wanted.min_probability is None else ", and classify.min_probability has no effect"
-        yield (
-            "was calibrated for its own k_min, k_max and threshold: as classify overrides them, calls have no "
-            f"probability{floor}"
-        )
-    if index.confusion is None or index.confusion.plain is None:
-        why = "it is of an older version" if index.confusion is None else index.confusion.measured.get("why_not", "")
-        yield f"does not know how its calls go wrong ({why}): shares are not corrected; build it again, or tune it"
-    elif decide.overrides(index, _settings(wanted, index), _rejection(source, wanted)):
-        yield "is overridden by classify: shares are not corrected, as how its calls go wrong was measured without that"
-    if source.same_device_as_index and (calibration is None or calibration.novel_below is None):
-        yield "is not calibrated for novelty: same_device_as_index has no effect; build it again"
-
-
-def _aligned_doubts(source: config.Source, wanted: config.Classify, index: ReferenceIndex) -> Iterator[str]:
-    """An index that was carried to another device: nothing was calibrated there but, perhaps, novelty."""
-    told = index.alignment or {}
-    yield "was aligned to another device, without labels: calls have no probability, and shares are not corrected"
-    if wanted.min_probability is not None:
-        yield "has no calibrated probability: classify.min_probability has no effect; see the voters' agreement instead"
-    if not told.get("accepted", True):
-        yield "was not accepted as a fit and was written all the same: its calls are not to be trusted"
-    if source.same_device_as_index and (index.calibration is None or index.calibration.novel_below is None):
-        yield "has too few witnesses of its target: same_device_as_index has no effect; align it with more cells"
-
-
-def _settings(wanted: config.Classify, index: ReferenceIndex) -> decide.Settings:
-    return decide.Settings.of(index, k_min=wanted.k_min, k_max=wanted.k_max, threshold=wanted.threshold)
-
-
-def _rejection(source: config.Source, wanted: config.Classify) -> decide.Rejection:
-    return decide.Rejection(source.same_device_as_index, wanted.min_probability)
 
 
 def open_kitchen(
@@ -151,42 +112,43 @@ def open_kitchen(
     *,
     told: Callable[[str, str], None] = lambda _encoder, _action: None,
     wait: Wait = time.sleep,
+    writes: bool = True,
 ) -> Kitchen:
-    """Load every encoder on the configured device and make the sources' recipes.
+    """Load every encoder, and the segmenter, on the configured device and make the sources' recipes.
 
     OpenCV and FAISS get one thread each: frames are worked on side by side, and the cores are the encoder's. `told`
-    gets the name of an encoder that failed while it worked, and what was done about it; `wait` lets time pass then.
-    Raises DeviceError if the device cannot be had, BundleError if an encoder fails its golden pair, UsageError for
+    gets the name of a model that failed while it worked, and what was done about it; `wait` lets time pass then.
+    With `writes` the engines that TensorRT builds are kept in the state folder.
+    Raises DeviceError if the device cannot be had, BundleError if one fails its golden pair, UsageError for
     overrides that contradict themselves.
     """
     cv2.setNumThreads(1)
     faiss.omp_set_num_threads(1)
     wanted = settings.encoder
-    if wrong := [b.name for b in bundles.encoders.values() if b.precision != wanted.precision]:
-        raise UsageError(
-            f"encoder.precision is {wanted.precision}, but {', '.join(wrong)} is not",
-            where="encoder.precision",
-            hint="export the encoder in that precision, or change the key",
-        )
-    encoders = {name: _lasting(bundle, wanted, told, wait) for name, bundle in bundles.encoders.items()}
+    check_precision((*bundles.encoders.values(), *((bundles.segmenter,) if bundles.segmenter else ())), wanted)
+    tuning = {b.name: tuning_of(settings, b.sha256 if writes else "") for b in bundles.encoders.values()}
+    encoders = {name: _lasting(bundle, wanted, tuning[name], told, wait) for name, bundle in bundles.encoders.items()}
+    sam = lasting_sam(bundles.segmenter, settings, told, wait, writes=writes) if bundles.segmenter else None
+    cells = found_by(settings.segment, sam)
     recipes = {
-        source.name: recipe_of(source, settings, bundles.indexes[source.name], encoders) for source in settings.sources
+        source.name: recipe_of(source, settings, bundles.indexes[source.name], encoders, cells)
+        for source in settings.sources
     }
-    return Kitchen(Recipes(recipes), encoders)
+    return Kitchen(Recipes(recipes), encoders, sam)
 
 
 def open_told_kitchen(settings: config.Config, bundles: Bundles, metrics: Metrics, *, wait: Wait) -> Kitchen:
-    """`open_kitchen`, and the metrics tell what it runs on and what becomes of its encoders."""
+    """`open_kitchen`, and the metrics tell what it runs on and what becomes of its models."""
     shown: set[str] = set()
 
-    def told(encoder: str, action: str) -> None:
-        metrics.device_faults.labels(encoder, action).inc()
+    def told(model: str, action: str) -> None:
+        metrics.device_faults.labels(model, action).inc()
         if action == DEGRADED:
             metrics.degraded.set(1)
             show()
 
     def show() -> None:
-        now = {encoder.provider for encoder in kitchen.encoders.values()}
+        now = {model.provider for model in kitchen.models}
         for provider in now:
             metrics.device.labels(provider).set(1)
         for provider in shown - now:
@@ -195,14 +157,17 @@ def open_told_kitchen(settings: config.Config, bundles: Bundles, metrics: Metric
         shown.update(now)
 
     kitchen = open_kitchen(settings, bundles, told=told, wait=wait)
-    for name in kitchen.encoders:
+    for model in kitchen.models:
         for action in (HALVED, REBUILT, DEGRADED):
-            metrics.device_faults.labels(name, action)  # from 0 on: an alert on an increase misses one that begins at 1
+            # From 0 on: an alert on an increase misses one that begins at 1.
+            metrics.device_faults.labels(model.name, action)
     show()
     return kitchen
 
 
-def _lasting(bundle: EncoderBundle, wanted: config.Encoder, told: Callable[[str, str], None], wait: Wait) -> Lasting:
+def _lasting(
+    bundle: EncoderBundle, wanted: config.Encoder, tuning: Tuning, told: Callable[[str, str], None], wait: Wait
+) -> Lasting:
     def opened(device: str) -> Encoder:
         return open_session(
             bundle,
@@ -210,6 +175,7 @@ def _lasting(bundle: EncoderBundle, wanted: config.Encoder, told: Callable[[str,
             threads=wanted.threads,
             batch=wanted.batch,
             on_halved=lambda: told(bundle.name, HALVED),
+            tuning=tuning,
         )
 
     return Lasting(opened(wanted.device), opened, may_degrade=wanted.device == "auto", told=told, wait=wait)
@@ -228,23 +194,28 @@ def _index_folder(source: config.Source, settings: config.Config) -> Path:
 
 
 def recipe_of(
-    source: config.Source, settings: config.Config, index: ReferenceIndex, encoders: Mapping[str, Lasting]
+    source: config.Source,
+    settings: config.Config,
+    index: ReferenceIndex,
+    encoders: Mapping[str, Lasting],
+    cells: FoundBy,
 ) -> Recipe:
     """What turns frames of `source` into calls by `index`; its encoders must be among `encoders`."""
-    used = tuple(encoders[needed.name] for needed in index.encoders)
+    used = tuple(ruled(encoders[needed.name], index.image_rule) for needed in index.encoders)
     return Recipe(
         channel=source.channels.segment,
         index=index,
         encoders=used,
         search=open_search(index),
-        settings=_settings(settings.classify, index),
-        segmenter=segment.opencv_segmenter(settings.segment),
+        settings=settings_of(settings.classify, index),
+        segmenter=cells.segmenter,
         limits=settings.response,
         provenance={
             "version": __version__,
             "config": settings.sha256,
             "index": index.sha256,
             **{f"encoder:{encoder.name}": encoder.bundle.sha256 for encoder in used},
+            **cells.provenance,
         },
-        rejection=_rejection(source, settings.classify),
+        rejection=rejection_of(source, settings.classify),
     )

@@ -149,7 +149,8 @@ def _house(settings: config.Config, stopping: Stopping, supervisor: Supervisor, 
         quarantine = _open_quarantine(settings)
         metrics.store_free.set_function(lambda: _free_bytes(settings))
         aligned_by = Aligner(settings, store, kitchen, metrics)
-        feeds = tuple(_feed(source, settings, store, quarantine, metrics) for source in settings.sources)
+        needed = {name: recipe.index.image_rule.channels for name, recipe in kitchen.recipes.items()}
+        feeds = tuple(_feed(s, settings, store, quarantine, metrics, needed=needed[s.name]) for s in settings.sources)
         pause = Pause(metrics.paused)
 
         def status() -> str:
@@ -178,8 +179,8 @@ def _house(settings: config.Config, stopping: Stopping, supervisor: Supervisor, 
                 left,
             )
     finally:
-        for encoder in kitchen.encoders.values():
-            encoder.close()
+        for model in kitchen.models:
+            model.close()
         _close(store, left)
 
 
@@ -206,16 +207,22 @@ def _open_quarantine(settings: config.Config) -> Quarantine:
 
 
 def _feed(
-    source: config.Source, settings: config.Config, store: Store, quarantine: Quarantine, metrics: Metrics
+    source: config.Source,
+    settings: config.Config,
+    store: Store,
+    quarantine: Quarantine,
+    metrics: Metrics,
+    *,
+    needed: tuple[str, ...],
 ) -> Feed:
-    """A source's feed, and its metrics as they stand before anything comes."""
+    """A source's feed, and its metrics as they stand before anything comes; `needed` as `Feed` has it."""
     for outcome in _OUTCOMES:
         metrics.frames.labels(source.name, outcome)  # from 0 on: else the first one is no increase
     if (last := _last_commit(store, source.name)) is not None:
         metrics.last_frame.labels(source.name).set(last.timestamp())
     if source.interval_s is not None:
         metrics.interval.labels(source.name).set(source.interval_s)
-    return Feed(source, format_of(source, settings.limits), store.ledger, quarantine)
+    return Feed(source, format_of(source, settings.limits), store.ledger, quarantine, needed=needed)
 
 
 def _close(store: Store, left: list[str]) -> None:

@@ -35,6 +35,8 @@ def begun(series: Sequence[str], baseline: Baseline, names: str) -> None:
     """A series' intensity range and usual sharpness are fixed."""
     low, high = baseline.intensity
     figures = {"intensity": f"{low:.5g}..{high:.5g}", "focus": f"{baseline.focus:.4g}", "from": names}
+    if baseline.channels:
+        figures["channels"] = ", ".join(f"{name} {a:.5g}..{b:.5g}" for name, (a, b) in baseline.channels.items())
     LOGGER.info("series begins", extra={"series": "/".join(series), **figures})
 
 

@@ -1,8 +1,8 @@
 """What is done to one frame in each thread. Knows no folders, no queues and no quarantine list.
 
 `finish` runs in one thread and writes the store, all frames that wait in one commit. Whatever a frame's end is,
-committed or an error, it is handed to `ended`; the desk decides there what an error means. A StoreError is nobody's
-frame's fault and ends the service (a full disk only pauses it): the frames stay in the folder.
+committed or an error, it is handed to `ended`; the desk decides there what an error means. A StoreError or DeviceError
+is nobody's frame's fault and ends the service (a full disk only pauses it): the frames stay in the folder.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from cellvigil import config, pipeline
 from cellvigil.data import Baseline, Embeddings, FrameFiles, FrameKey, Record
-from cellvigil.errors import BadFile, StoreError, StoreFull
+from cellvigil.errors import BadFile, DeviceError, StoreError, StoreFull
 from cellvigil.metrics import Metrics
 from cellvigil.pipeline import Prepared, Recipe
 from cellvigil.service import attaching, telling
@@ -99,7 +99,8 @@ class Work:
 
     def _prepare(self, job: Job) -> Prepared | Late:
         start = time.perf_counter()
-        slices = attaching.late_channels(job.files, job.source.channels, self.store.ledger)
+        needed = job.recipe.index.image_rule.channels
+        slices = attaching.late_channels(job.files, job.source.channels, self.store.ledger, needed=needed)
         if slices is not None:
             late = attaching.read_late(slices, job.files, job.fmt, job.source, self.limits)
             if attaching.fits(late, self.store.ledger.frame(job.files.key)):
@@ -160,7 +161,7 @@ class Work:
                 self._patiently(partial(self.store.note_files, frame.key, frame.files), wait)
                 return _End(one)
             return self._record(one, self._known_channels_only(one.prepared), one.embedded)
-        except StoreError:
+        except (StoreError, DeviceError):  # the segmenter's device, when nothing helped: no frame can be blamed for it
             raise
         except Exception as error:  # noqa: BLE001 - the one loop at which a frame's own failure ends
             return _End(one, error=error)
