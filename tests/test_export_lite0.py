@@ -17,9 +17,10 @@ from cellvigil_export import chain_reference, golden, parity
 from cellvigil_export import lite0 as table
 from cellvigil_export.chain import same_padding
 from cellvigil_export.legacy_pth import read_legacy_pth
-from cellvigil_export.make import export, packaged_weights
+from cellvigil_export.make import export
 from cellvigil_export.strict import check_tensors
-from cellvigil_export.zoo import ENCODERS, declared
+from cellvigil_export.weights import packaged_weights
+from cellvigil_export.zoo import declared
 
 LITE0 = declared("efficientnet-lite0")
 
@@ -126,9 +127,10 @@ def test_weights_that_are_not_there_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_other_precisions_are_refused(tmp_path: Path, precision: str) -> None:
-    with pytest.raises(UsageError, match="cannot be exported yet"):
+def test_other_precisions_are_refused_without_cells_to_judge_them_by(tmp_path: Path, precision: str) -> None:
+    with pytest.raises(UsageError, match=f"{precision}.*--gate-images"):
         export(LITE0, weights=None, out=tmp_path, precision=precision)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_golden_pictures_are_seeded_and_differ() -> None:
@@ -138,18 +140,3 @@ def test_the_golden_pictures_are_seeded_and_differ() -> None:
     assert all(picture.std() > 5 for picture in first)
     assert (first[0] == first[0, :, :, :1]).all()
     assert (first[1] != first[1, :, :, :1]).any()
-
-
-@pytest.mark.parametrize("name", ENCODERS)
-def test_a_declaration_is_whole(name: str) -> None:
-    declaration = ENCODERS[name]
-    assert len(declaration.preprocessing.mean) == len(declaration.preprocessing.std) == declaration.channels
-    module, _, function = declaration.family.partition(":")
-    assert (Path(table.__file__).parent / f"{module.rpartition('.')[2]}.py").is_file()
-    assert function == "make"
-    assert declaration.needs_torch or declaration.packaged
-
-
-def test_an_undeclared_encoder_is_refused_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match=r"'sam-huge'.*dinov2-small, efficientnet-lite0"):
-        declared("sam-huge")

@@ -16,7 +16,8 @@ from cellvigil.errors import BundleError, UsageError
 from cellvigil_export import chain_reference, golden, mobilenetv2, parity
 from cellvigil_export.chain import Layer, Stage, bottlenecks, even_padding
 from cellvigil_export.legacy_pth import read_legacy_pth
-from cellvigil_export.make import export, packaged_weights
+from cellvigil_export.make import export
+from cellvigil_export.weights import packaged_weights
 from cellvigil_export.zoo import declared
 
 MOBILE = declared("mobilenetv2")

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from cellvigil.data import Array
 from cellvigil.errors import BundleError
 from cellvigil_export.legacy_pth import read_legacy_pth
-from cellvigil_export.make import packaged_weights
+from cellvigil_export.weights import packaged_weights
 from cellvigil_export.zoo import declared
 
 MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2)

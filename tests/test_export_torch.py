@@ -5,6 +5,7 @@ import logging
 import os
 import pickle
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ import onnx
 import pytest
 
 from cellvigil.bundle.encoder import MODEL, EncoderBundle, open_encoder
-from cellvigil.data import U8
+from cellvigil.data import U8, Fit
 from cellvigil.encoder import one_minus_cosine, open_session
 from cellvigil.errors import BundleError, CellvigilError, UsageError
 from cellvigil_export import golden
 from cellvigil_export.legacy_pth import read_legacy_pth
-from cellvigil_export.make import export, packaged_weights
+from cellvigil_export.make import export
+from cellvigil_export.weights import packaged_weights
 from cellvigil_export.zoo import declared
 
 torch = pytest.importorskip("torch", reason="needs the extra `export`")
@@ -26,6 +28,8 @@ transformers = pytest.importorskip("transformers", reason="needs the extra `expo
 from safetensors.torch import save_file  # noqa: E402 - only there beside torch
 
 from cellvigil_export import dinov2  # noqa: E402 - imports torch
+from cellvigil_export.loading import load  # noqa: E402 - imports torch
+from dinov2_networks import chunked, original_forward, original_state  # noqa: E402 - imports torch
 
 pytestmark = pytest.mark.export
 
@@ -147,82 +151,17 @@ def test_the_legacy_reader_reads_what_torch_writes(tmp_path: Path) -> None:
         np.testing.assert_array_equal(arrays[key], tensor.numpy(), strict=True)
 
 
-# DINOv2 with seeded random weights, under the names that its authors gave them.
-def original_state(width: int, layers: int, patch: int, grid: int, *, swiglu: bool = False) -> dict[str, Any]:
-    random = torch.Generator().manual_seed(5)
-
-    def weight(*shape: int) -> Any:
-        return torch.randn(shape, generator=random) * 0.05
-
-    state = {
-        "cls_token": weight(1, 1, width),
-        "mask_token": weight(1, width),
-        "pos_embed": weight(1, grid * grid + 1, width),
-        "patch_embed.proj.weight": weight(width, 3, patch, patch),
-        "patch_embed.proj.bias": weight(width),
-        "norm.weight": 1 + weight(width),
-        "norm.bias": weight(width),
-    }
-    inside = (int(width * 4 * 2 / 3) + 7) // 8 * 8 if swiglu else width * 4
-    mlp = {"mlp.w12": (2 * inside, width), "mlp.w3": (width, inside)}
-    mlp = mlp if swiglu else {"mlp.fc1": (inside, width), "mlp.fc2": (width, inside)}
-    for layer in range(layers):
-        for name, shape in ({"attn.qkv": (3 * width, width), "attn.proj": (width, width)} | mlp).items():
-            state[f"blocks.{layer}.{name}.weight"] = weight(*shape)
-            state[f"blocks.{layer}.{name}.bias"] = weight(shape[0])
-        for name in ("norm1", "norm2"):
-            state[f"blocks.{layer}.{name}.weight"] = 1 + weight(width)
-            state[f"blocks.{layer}.{name}.bias"] = weight(width)
-        for name in ("ls1", "ls2"):
-            state[f"blocks.{layer}.{name}.gamma"] = 0.5 + weight(width)
-    return state
-
-
-def original_forward(state: Mapping[str, Any], pixels: Any) -> Any:
-    """The class token as the authors' code computes it (pre-norm blocks, layer scale), at the weights' own size."""
-    functional = torch.nn.functional
-    width = state["cls_token"].shape[-1]
-    heads, patch = width // 64, state["patch_embed.proj.weight"].shape[-1]
-
-    def linear(name: str, x: Any) -> Any:
-        return functional.linear(x, state[f"{name}.weight"], state[f"{name}.bias"])
-
-    def norm(name: str, x: Any) -> Any:
-        return functional.layer_norm(x, (width,), state[f"{name}.weight"], state[f"{name}.bias"], 1e-6)
-
-    def attention(name: str, x: Any) -> Any:
-        batch, tokens, _ = x.shape
-        qkv = linear(f"{name}.qkv", x).reshape(batch, tokens, 3, heads, 64).permute(2, 0, 3, 1, 4)
-        weights = ((qkv[0] * 64**-0.5) @ qkv[1].transpose(-2, -1)).softmax(-1)
-        return linear(f"{name}.proj", (weights @ qkv[2]).transpose(1, 2).reshape(batch, tokens, width))
-
-    def mlp(name: str, x: Any) -> Any:
-        if f"{name}.w12.weight" not in state:
-            return linear(f"{name}.fc2", functional.gelu(linear(f"{name}.fc1", x)))
-        gate, up = linear(f"{name}.w12", x).chunk(2, dim=-1)
-        return linear(f"{name}.w3", functional.silu(gate) * up)
-
-    x = functional.conv2d(pixels, state["patch_embed.proj.weight"], state["patch_embed.proj.bias"], stride=patch)
-    x = torch.cat([state["cls_token"].expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], 1) + state["pos_embed"]
-    for layer in range(sum(key.endswith("attn.qkv.bias") for key in state)):
-        block = f"blocks.{layer}"
-        x = x + state[f"{block}.ls1.gamma"] * attention(f"{block}.attn", norm(f"{block}.norm1", x))
-        x = x + state[f"{block}.ls2.gamma"] * mlp(f"{block}.mlp", norm(f"{block}.norm2", x))
-    return norm("norm", x)[:, 0]
-
-
-def chunked(state: Mapping[str, Any]) -> dict[str, Any]:
-    """As the large models are saved: a chunk's number before each layer's, a wrapper's prefix, and a head."""
-    nested = {f"module.backbone.{key.replace('blocks.', 'blocks.1.')}": value for key, value in state.items()}
-    return {**nested, "module.dino_head.mlp.0.weight": torch.zeros(3, 3)}
+def loaded(state: Mapping[str, Any]) -> Any:
+    """A network of transformers with a checkpoint's tensors, named as its authors did."""
+    renamed = dinov2.renamed(state)
+    return load(transformers.Dinov2Model, dinov2.inferred(renamed, Path("x")), renamed, where=Path("x"))
 
 
 @pytest.mark.parametrize("swiglu", [False, True], ids=["mlp", "swiglu"])
 @pytest.mark.parametrize("saved", [dict, chunked], ids=["plain", "chunked"])
 def test_original_names_give_the_original_vectors(saved: Callable[[Any], dict[str, Any]], swiglu: bool) -> None:
     state = original_state(128, 3, 8, 4, swiglu=swiglu)
-    renamed = dinov2.renamed(saved(state))
-    network = dinov2.loaded(dinov2.inferred(renamed, Path("x")), renamed, Path("x"))
+    network = loaded(saved(state))
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         got, wanted = network(pixel_values=pixels).pooler_output, original_forward(state, pixels)
@@ -232,8 +171,7 @@ def test_original_names_give_the_original_vectors(saved: Callable[[Any], dict[st
 @pytest.fixture(scope="module")
 def network() -> Any:
     """The real architecture: 12 layers of 384, 14-pixel patches, positions of 518-pixel pictures."""
-    renamed = dinov2.renamed(original_state(384, 12, 14, 37))
-    return dinov2.loaded(dinov2.inferred(renamed, Path("x")), renamed, Path("x"))
+    return loaded(original_state(384, 12, 14, 37))
 
 
 @pytest.fixture(scope="module")
@@ -276,8 +214,7 @@ def test_its_graph_holds_nothing_of_this_machine_and_no_resize(bundle: EncoderBu
 
 def test_every_form_of_a_checkpoint_gives_the_same_encoder(tmp_path: Path) -> None:
     state = original_state(384, 1, 14, 5)
-    renamed = dinov2.renamed(state)
-    network = dinov2.loaded(dinov2.inferred(renamed, Path("x")), renamed, Path("x"))
+    network = loaded(state)
     network.save_pretrained(tmp_path / "folder")
     save_file(network.state_dict(), tmp_path / "new names.safetensors")
     (tmp_path / "old names.safetensors").write_bytes((tmp_path / "folder" / "model.safetensors").read_bytes())
@@ -299,12 +236,15 @@ def tiny_folder(folder: Path, **config: Any) -> Path:
 
 def test_its_own_preprocessing_is_followed_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tiny_folder(tmp_path / "own")
-    own = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "rescale_factor": 1 / 255, "crop_size": {"height": 224}}
+    crop = {"height": 224, "width": 224}
+    own = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "resample": 2, "size": {"shortest_edge": 240}}
+    own |= {"image_processor_type": "BitImageProcessor", "do_center_crop": True, "crop_size": crop}
     (folder / "preprocessor_config.json").write_text(json.dumps(own))
     with caplog.at_level(logging.WARNING, logger="cellvigil"):
         bundle = export(DINOV2, weights=folder, out=tmp_path / "encoders")
     assert "differs from the usual preprocessing" in caplog.text
     assert bundle.manifest["preprocessing"]["mean"] == [0.5] * 3
+    assert bundle.manifest["preprocessing"]["outside_the_graph"] == asdict(Fit(224, "bilinear", shortest=240))
     assert "preprocessor_config.json" in bundle.manifest["source"]["sha256"]
     pixels = golden.pictures(2, 224, 3, seed=1)
     usual = open_session(export(DINOV2, weights=tiny_folder(tmp_path / "usual"), out=tmp_path / "u"), device="cpu")
@@ -315,7 +255,7 @@ def test_its_own_preprocessing_is_followed_and_told(tmp_path: Path, caplog: pyte
 def test_the_weights_of_a_large_model_lie_beside_its_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = tiny_folder(tmp_path / "weights")
     whole = open_session(export(DINOV2, weights=weights, out=tmp_path / "whole"), device="cpu")
-    monkeypatch.setattr("cellvigil_export.torch_graph._INLINE_LIMIT", 1000)
+    monkeypatch.setattr("cellvigil_export.tensors.INLINE_LIMIT", 1000)
     split = open_session(export(DINOV2, weights=weights, out=tmp_path / "split"), device="cpu")
     assert f"{MODEL}.data" in split.bundle.manifest["files"]
     assert split.bundle.model_path.stat().st_size < 100_000
@@ -384,9 +324,9 @@ def other_kind(folder: Path) -> Path:
             lambda folder: saved(folder, lambda state: state.update({"norm.bias": torch.zeros(7)})),
             r"of another shape: layernorm\.bias\)",
         ),
-        (lambda folder: tiny_folder(folder, hidden_size=128, num_attention_heads=2), "width 128"),
+        (lambda folder: tiny_folder(folder, hidden_size=128, num_attention_heads=2), "a vector of 128"),
         (no_config, r"lacks config\.json"),
-        (other_kind, "not that of a DINOv2"),
+        (other_kind, "that of a vit, not of a dinov2"),
         (lambda folder: saved(folder, lambda state: state.update(step=3)), "not a plain checkpoint of tensors"),
     ],
 )

