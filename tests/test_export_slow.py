@@ -39,5 +39,5 @@ def test_a_full_size_member_exports_within_its_memory_and_gives_what_torch_gives
     found = json.loads(done.stdout)
     assert found["peak_mib"] <= found["limit_mib"]
     assert found["parity"]["max_one_minus_cosine"] <= 1e-6
-    assert found["parity"]["batches"] in ([1, 3, 16], [1, 3])
+    assert found["parity"]["batches"] in ([1, 3, 16], [1, 2])
     assert not list(tmp_path.iterdir())

@@ -12,6 +12,7 @@ from cellvigil.bundle.segmenter import SegmenterBundle, open_segmenter
 from cellvigil.device import runtime
 from cellvigil.errors import UsageError
 from cellvigil_export import weights as weights_
+from cellvigil_export.apart import apart
 from cellvigil_export.declaration import OPSET, Declaration, Preprocessing
 from cellvigil_export.make import full_disk_told
 from cellvigil_export.making import give_back_memory, versions
@@ -42,7 +43,7 @@ def export_segmenter(
     found = weights_.find(declaration, weights, revision)
     folder = out / declaration.name
     with full_disk_told(out), written_whole(folder, replace=force) as work:
-        graphs = _graphs(declaration, found.path, work)
+        graphs = apart(_graphs, declaration, found.path, work)
         give_back_memory()
         parity = checked(work, declaration.input_size, graphs.against, graphs.wanted)
         source = {"checkpoint": declaration.checkpoint, "revision": found.revision, "sha256": dict(graphs.sha256)}
