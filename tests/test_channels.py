@@ -204,10 +204,6 @@ class Numbers:
         return self.bundle.fit
 
     @property
-    def input_size(self):
-        return self.bundle.input_size
-
-    @property
     def channels(self):
         return self.bundle.channels
 

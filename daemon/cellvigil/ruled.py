@@ -38,11 +38,6 @@ class Embeds(Protocol):
         ...
 
     @property
-    def input_size(self) -> int:
-        """Side of the square input, pixels."""
-        ...
-
-    @property
     def fit(self) -> Fit:
         """How a picture is brought to that side."""
         ...
@@ -74,11 +69,6 @@ class Ruled:
     def provider(self) -> str:
         """What it runs on."""
         return self.encoder.provider
-
-    @property
-    def input_size(self) -> int:
-        """Side of the square input, pixels."""
-        return self.bundle.input_size
 
     @property
     def fit(self) -> Fit:

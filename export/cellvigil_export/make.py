@@ -1,7 +1,7 @@
 """From a checkpoint to a verified encoder bundle: weights found, model written, compared, and described.
 
 A model is made in one process and checked in the next, each of which holds the weights once. Peak memory of all
-processes together: the weights x 1.3 + 1 GiB (benchmarks/export_memory.py).
+processes together: the weights x 1.3 + 1 GiB; sam-vit-huge takes a tenth more (benchmarks/README.md).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cellvigil.bundle.files import MANIFEST, bundle_sha256, read_manifest, verify
+from cellvigil.bundle.files import MANIFEST, bundle_sha256, check_listed, read_manifest, verify
 from cellvigil.bundle.fit import fit_of
 from cellvigil.data import F32, U8, Array, Fit, frozen_array
 from cellvigil.errors import BundleError
@@ -82,7 +82,8 @@ def open_encoder(folder: Path, *, memory: Path | None = None) -> EncoderBundle:
     """
     manifest = read_manifest(folder, KIND)
     bundle = _described(folder, manifest)
-    _check_listed(folder, manifest["files"])
+    models = {path.name for path in folder.glob(f"{MODEL}*")}
+    check_listed(folder, manifest["files"], models | {MODEL, GOLDEN_INPUT, GOLDEN_OUTPUT})
     verify(folder, manifest, memory=memory)
     return bundle
 
@@ -104,16 +105,6 @@ def _described(folder: Path, manifest: Mapping[str, Any]) -> EncoderBundle:
     if ends != (INPUT_NAME, "uint8", OUTPUT_NAME, "float32") or any(type(n) is not int or n < 1 for n in sizes):
         raise BundleError("the manifest does not describe an image encoder", where=where, hint="export it again")
     return EncoderBundle(folder, str(name), identity, folder / MODEL, fit, *sizes[1:], str(precision), manifest)
-
-
-def _check_listed(folder: Path, files: Mapping[str, Any]) -> None:
-    """Nothing that a reader opens may be outside the manifest's list, or its hash would prove nothing."""
-    opened = {path.name for path in folder.glob(f"{MODEL}*")} | {MODEL, GOLDEN_INPUT, GOLDEN_OUTPUT}
-    if unlisted := sorted(opened - files.keys()):
-        raise BundleError(f"the manifest does not list {', '.join(unlisted)}", where=folder, hint="export it again")
-    for name, entry in files.items():
-        if not isinstance(entry, dict) or not {"size", "sha256"} <= entry.keys():
-            raise BundleError(f"the manifest's entry for {name} lacks its size or sha256", where=folder)
 
 
 def _golden(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> Array:

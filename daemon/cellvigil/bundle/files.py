@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,18 @@ def _cut_off(folder: Path) -> str:
     """What to do where a change of a bundle was cut off between its two renames; see `cellvigil_indexes.versions`."""
     fresh = folder.parent / f"{folder.name}.next"
     return f"a change was cut off: rename {fresh.name} to {folder.name}" if (fresh / MANIFEST).is_file() else ""
+
+
+def check_listed(folder: Path, files: Mapping[str, Any], opened: Collection[str]) -> None:
+    """Nothing that a reader opens may be outside the manifest's list `files`, or its hash would prove nothing.
+
+    `opened` are those files' names. Raises BundleError for one that is not listed, or an entry without size or sha256.
+    """
+    if unlisted := sorted(set(opened) - files.keys()):
+        raise BundleError(f"the manifest does not list {', '.join(unlisted)}", where=folder, hint="export it again")
+    for name, entry in files.items():
+        if not isinstance(entry, dict) or not {"size", "sha256"} <= entry.keys():
+            raise BundleError(f"the manifest's entry for {name} lacks its size or sha256", where=folder)
 
 
 def verify(folder: Path, manifest: Mapping[str, Any], *, memory: Path | None = None) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellvigil.bundle.files import MANIFEST, bundle_sha256, read_manifest, verify
+from cellvigil.bundle.files import MANIFEST, bundle_sha256, check_listed, read_manifest, verify
 from cellvigil.data import F32, U8, Array, frozen_array
 from cellvigil.errors import BundleError
 
@@ -110,7 +110,8 @@ def open_segmenter(folder: Path, *, memory: Path | None = None) -> SegmenterBund
     """
     manifest = read_manifest(folder, KIND)
     bundle = _described(folder, manifest)
-    _check_listed(folder, manifest["files"])
+    models = {path.name for stem in (ENCODER, DECODER) for path in folder.glob(f"{stem}*")} | {ENCODER, DECODER}
+    check_listed(folder, manifest["files"], models | {golden_name(part) for part in PARTS})
     verify(folder, manifest, memory=memory)
     return bundle
 
@@ -130,16 +131,6 @@ def _described(folder: Path, manifest: Mapping[str, Any]) -> SegmenterBundle:
     if type(side) is not int or side < 16 or side % 16:
         raise BundleError("the manifest does not describe a segmenter", where=where, hint="export it again")
     return SegmenterBundle(folder, str(name), identity, side, str(precision), manifest)
-
-
-def _check_listed(folder: Path, files: Mapping[str, Any]) -> None:
-    """Nothing that a reader opens may be outside the manifest's list, or its hash would prove nothing."""
-    models = {path.name for stem in (ENCODER, DECODER) for path in folder.glob(f"{stem}*")} | {ENCODER, DECODER}
-    if unlisted := sorted((models | {golden_name(part) for part in PARTS}) - files.keys()):
-        raise BundleError(f"the manifest does not list {', '.join(unlisted)}", where=folder, hint="export it again")
-    for name, entry in files.items():
-        if not isinstance(entry, dict) or not {"size", "sha256"} <= entry.keys():
-            raise BundleError(f"the manifest's entry for {name} lacks its size or sha256", where=folder)
 
 
 def _loaded(folder: Path, part: str) -> Array:

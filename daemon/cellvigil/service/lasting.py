@@ -44,11 +44,6 @@ class Lasting(Enduring[Encoder]):
         self.bundle: EncoderBundle = first.bundle
 
     @property
-    def input_size(self) -> int:
-        """Side of the square input, pixels."""
-        return self.bundle.input_size
-
-    @property
     def fit(self) -> Fit:
         """How a picture is brought to that side."""
         return self.bundle.fit
