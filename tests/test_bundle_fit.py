@@ -68,7 +68,7 @@ def test_an_encoder_brings_its_fit(bundle: Path) -> None:
     preprocessing = {**content(bundle)["preprocessing"], "outside_the_graph": asdict(PUBLISHED)}
     rewritten(bundle, preprocessing=preprocessing)
     encoder = open_session(open_encoder(bundle), device="cpu")
-    assert (encoder.fit, encoder.input_size) == (PUBLISHED, 224)
+    assert (encoder.bundle.fit, encoder.input_size) == (PUBLISHED, 224)
 
 
 @pytest.mark.parametrize(

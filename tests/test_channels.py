@@ -224,7 +224,7 @@ def test_per_channel_is_each_channel_embedded_alone_and_put_together(grid, cells
     np.testing.assert_array_equal(got, np.concatenate(parts, axis=1))
     assert got.shape == (cells, used.bundle.dimension)
     assert inner.seen == cells * names
-    assert (used.name, used.provider, used.fit, used.channels) == ("grid3", "cpu", Fit(32), names)
+    assert (used.name, used.provider, used.bundle.fit, used.bundle.channels) == ("grid3", "cpu", Fit(32), names)
 
 
 def test_real_sessions_per_channel_and_at_once(grid):

@@ -12,12 +12,27 @@ import pytest
 import tifffile
 
 from cellvigil.bundle.encoder import open_encoder
-from cellvigil.bundle.index import open_index, reference_cells
+from cellvigil.bundle.index import ReferenceIndex, open_index, reference_cells
+from cellvigil.classify import classify
 from cellvigil.cli import main
+from cellvigil.encoder import open_session
 from cellvigil.service.serve import once
 from cellvigil.table import write_table
 from cellvigil_indexes.cli import main as index_command
-from channel_lab import BRIGHT, CHANNELS, DYE, NUCLEI, PATTERN, grid_bundle, grid_means, plate, write_ome
+from channel_lab import (
+    BRIGHT,
+    CHANNELS,
+    DYE,
+    NUCLEI,
+    PATTERN,
+    UM,
+    fields,
+    grid_bundle,
+    grid_means,
+    planes,
+    plate,
+    write_ome,
+)
 from conftest import once_for_all
 from lab import Lab
 
@@ -180,6 +195,26 @@ def test_cells_of_a_store_in_the_channels_that_it_kept(lite0, state_indexes, enc
     assert means[index.classes.index("dead")] > 1.5 * means[index.classes.index("live")]
     missing = ("--encoder", "grid3", "--channels", "Cy5", "--per-channel", "--crop-um", 28)
     assert run(encoders, out, "build", "none", *given, *missing) == 1
+    assert run(encoders, out, "build", "masked", *given, *looked_at, "--mask") == 0
+    classified_outlines(open_index(out / "masked"), encoders / "grid3", tmp_path)
+
+
+def classified_outlines(index: ReferenceIndex, encoder: Path, folder: Path) -> None:
+    """Single cells that only the channel shows in which the index's cells were outlined, and it does not look at."""
+    (bright, centres), *_ = fields(folder / "other", 1, seed=99)
+    far = 70
+    inner = ((centres >= far) & (centres < np.array(bright.shape) - far)).all(axis=1)
+    made = planes(bright, centres, dead=False, seed=99)
+    made[DYE] = np.random.default_rng(1).normal(700, 14, bright.shape).astype(np.uint16)
+    paths = []
+    for number, (y, x) in enumerate(centres[inner].round().astype(int)):
+        own = {name: plane[y - far : y + far + 1, x - far : x + far + 1] for name, plane in made.items()}
+        paths.append(folder / f"{number}.ome.tif")
+        write_ome(paths[-1], own)
+    answers = list(classify(paths, index, [open_session(open_encoder(encoder), device="cpu")], pixel_size_um=UM))
+    assert answers
+    for answer in answers:
+        assert 0.3 < (answer.picture == answer.picture[0, 0]).all(axis=2).mean() < 0.95
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_stored_vectors_are_each_channel_s_own_put_together(watched, made, lite0
         plane = planes_of(watched, series, frame)[name]
         alone = as_frame(plane)
         image = normalize.analysis_image(alone, "", grey, ledger.baseline(series).channels[name])
-        parts.append(encoder.embed(normalize.crops(image, centres, grey, fit=encoder.fit).pixels))
+        parts.append(encoder.embed(normalize.crops(image, centres, grey, fit=encoder.bundle.fit).pixels))
     assert stored.shape == (frame.n_cells, 2560)
     np.testing.assert_allclose(stored, np.concatenate(parts, axis=1), rtol=2e-3, atol=2e-3)  # kept in half precision
 

@@ -47,7 +47,7 @@ def alone(encoder: Encoder, cells: U8) -> F32:
 
 
 def test_it_says_what_it_is(encoder: Encoder) -> None:
-    said = (encoder.name, encoder.provider, encoder.dimension, encoder.input_size, encoder.channels)
+    said = (encoder.name, encoder.provider, encoder.dimension, encoder.input_size, encoder.bundle.channels)
     assert said == ("efficientnet-lite0", "cpu", 1280, 224, 3)
     assert encoder.device_note == ""
 

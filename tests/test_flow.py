@@ -55,7 +55,7 @@ class Probe:
 
     def flow(self, *, workers=2, depth=4, batch=32):
         stages = Stages(
-            prepare=self.prepare, size=lambda cells: cells, embed=self.embed,
+            prepare=self.prepare, size=lambda cells: cells, embed=self.embed, kept=lambda cells: -cells,
             together=lambda a, b: a[0][0] == b[0][0], finish=self.finish, beat=self.beat,
         )  # fmt: skip
         return Flow(stages, workers=workers, depth=depth, batch=batch)
@@ -79,6 +79,14 @@ def test_frames_leave_in_the_order_they_came_though_some_take_longer():
     assert [passed.job for passed in probe.out] == jobs
     assert [passed.embedded for passed in probe.out] == [name for name, _ in jobs]
     assert flow.failure is None
+
+
+def test_behind_the_encoder_a_frame_is_what_was_kept_of_it():
+    probe = Probe()
+    flow = probe.flow()
+    feed(flow, [("a0", 3), ("a1", 5)])
+    flow.close()
+    assert [passed.prepared for passed in probe.out] == [-3, -5]
 
 
 def test_no_more_frames_are_inside_than_the_depth_allows():

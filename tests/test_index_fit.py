@@ -78,7 +78,7 @@ def test_ready_made_pictures_are_fitted_once_for_each_encoder(encoders: Path, tm
     pictures = [square(cells / cell.image) for cell in reference_cells(index)]
     for name, fit in ((PLAIN, Fit(224)), (OWN, FIT)):
         encoder = open_session(open_encoder(encoders / name), device="cpu")
-        assert encoder.fit == fit
+        assert encoder.bundle.fit == fit
         wanted = encoder.embed(np.stack([fitted(picture, fit) for picture in pictures]))
         np.testing.assert_allclose(index.embeddings[name], wanted, atol=1e-4)
     assert float(np.abs(index.embeddings[PLAIN] - index.embeddings[OWN]).max()) > 0.01
@@ -97,7 +97,7 @@ def test_live_and_reference_cells_are_fitted_alike(encoders: Path, tmp_path: Pat
     y0, x0, y1, x1 = cell.box_px
     for name in (PLAIN, OWN):
         encoder = open_session(open_encoder(encoders / name), device="cpu")
-        crop = normalize.crops(image, [((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2)], rule, fit=encoder.fit)
+        crop = normalize.crops(image, [((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2)], rule, fit=encoder.bundle.fit)
         np.testing.assert_allclose(encoder.embed(crop.pixels)[0], index.embeddings[name][4], atol=1e-4)
 
 

@@ -89,6 +89,8 @@ def told(answer: Answer) -> str:
 class _How:
     """What must be known of these very images to make pictures of them."""
 
+    planes: tuple[str, ...]  # channels to read of each image, for a rule of channels; () = all that it has
+    shows: str  # the one of them that shows the cell's outline; "" = the first
     pixel_size_um: float | None  # of the images; None: each is fitted whole
     intensity: tuple[float, float] | None  # raw values that become 0 and 255; None: each pixel type has its own
     ranges: channels.Ranges  # the same by channel, for a rule of channels
@@ -129,9 +131,9 @@ def classify(
     rule, used = index.image_rule, [ruled(encoder, index.image_rule) for encoder in encoders]
     for start in range(0, len(paths), _TOGETHER):
         part = paths[start : start + _TOGETHER]
-        fits = (_THUMBNAIL, *(encoder.fit for encoder in used))
-        pictures = [_pictures(_read(path, rule), rule, how, fits) for path in part]
-        vectors = {e.name: e.embed(np.concatenate([each[e.fit] for each in pictures])) for e in used}
+        fits = (_THUMBNAIL, *(encoder.bundle.fit for encoder in used))
+        pictures = [_pictures(_read(path, how.planes), rule, how, fits) for path in part]
+        vectors = {e.name: e.embed(np.concatenate([each[e.bundle.fit] for each in pictures])) for e in used}
         called = _called(vectors, index, search, rejection, min(nearest, len(index)))
         for row, path in enumerate(part):
             witnesses = tuple(_witnesses(index, cells, called.near, row))
@@ -163,8 +165,8 @@ def _called(
     return _Called(calls, Neighbours(ids[speaker, rows], distances[speaker, rows]), opinions)
 
 
-def _read(path: Path, rule: ImageRule) -> Array:
-    return read_channels(path, rule.channels) if rule.channels else read_image(path)
+def _read(path: Path, planes: tuple[str, ...]) -> Array:
+    return read_channels(path, planes) if planes else read_image(path)
 
 
 def _pictures(pixels: Array, rule: ImageRule, how: _How, fits: Sequence[Fit]) -> dict[Fit, U8]:
@@ -172,14 +174,13 @@ def _pictures(pixels: Array, rule: ImageRule, how: _How, fits: Sequence[Fit]) ->
     intensity = how.intensity or normalize.full_range(pixels.dtype)
     if how.pixel_size_um is None:
         plain = replace(rule, clahe=None)  # contrast is equalised after fitting, at the picture's own scale
-        frame = _frame(pixels, rule, rule.pixel_size_um)
-        images = channels.picture_images(
-            frame, normalize.analysis_image(frame, "", plain, intensity), plain, how.ranges
-        )
+        frame = _frame(pixels, how.planes, rule.pixel_size_um)
+        shown = normalize.analysis_image(frame, how.shows, plain, intensity)
+        images = channels.picture_images(frame, shown, plain, how.ranges)
         whole = [image.pixels for image in images]
         return {fit: channels.fit_singles(whole, rule, fit)[None] for fit in dict.fromkeys(fits)}
-    frame = _frame(pixels, rule, how.pixel_size_um)
-    scaled = normalize.analysis_image(frame, "", rule, intensity)
+    frame = _frame(pixels, how.planes, how.pixel_size_um)
+    scaled = normalize.analysis_image(frame, how.shows, rule, intensity)
     images = channels.picture_images(frame, scaled, rule, how.ranges)
     shape = pixels.shape[1:]
     middle = ((shape[0] - 1) / 2, (shape[1] - 1) / 2)
@@ -200,6 +201,8 @@ def _outline(scaled: normalize.AnalysisImage, shape: tuple[int, ...], middle: tu
 def _how(paths: Sequence[Path], index: ReferenceIndex, pixel_size_um: float | None, sam: SamModel | None) -> _How:
     """Settle the intensity range: that of the index's pictures, else percentiles over these images."""
     rule, provenance = index.image_rule, index.manifest["provenance"]
+    shows = str(provenance.get("channel", "")) if rule.channels and rule.mask else ""
+    planes = tuple(dict.fromkeys((*rule.channels, *([shows] if shows else []))))
     intensity, ranges = None, {}
     known = provenance.get("intensity_range")
     if known is not None:
@@ -207,18 +210,18 @@ def _how(paths: Sequence[Path], index: ReferenceIndex, pixel_size_um: float | No
         ranges = {name: (float(a), float(b)) for name, (a, b) in (provenance.get("channel_ranges") or {}).items()}
     elif rule.intensity.kind != "full":
         sample = paths[:: -(-len(paths) // _SAMPLED)] if rule.intensity.kind == "percentiles" else []
-        frames = [_frame(_read(path, rule), rule, 1.0) for path in sample]
-        intensity = normalize.intensity_range([normalize.plane_of(frame, "") for frame in frames], rule.intensity)
+        frames = [_frame(_read(path, planes), planes, 1.0) for path in sample]
+        intensity = normalize.intensity_range([normalize.plane_of(frame, shows) for frame in frames], rule.intensity)
         ranges = channels.ranges_of(frames, rule)
     diameter = provenance.get("cell_diameter_um")
     outlines = config.Segment(cell_diameter_um=diameter) if diameter else config.Segment()
     plain = opencv_segmenter(outlines)
     segmenter = sam_segmenter(outlines, sam, plain) if sam else plain
-    return _How(pixel_size_um, intensity, ranges, segmenter if rule.mask else None)
+    return _How(planes, shows, pixel_size_um, intensity, ranges, segmenter if rule.mask else None)
 
 
-def _frame(pixels: Array, rule: ImageRule, pixel_size_um: float) -> Frame:
-    names = rule.channels or (normalize.RED_GREEN_BLUE if len(pixels) == 3 else ("",))
+def _frame(pixels: Array, planes: tuple[str, ...], pixel_size_um: float) -> Frame:
+    names = planes or (normalize.RED_GREEN_BLUE if len(pixels) == 3 else ("",))
     key = FrameKey("", "", "", "", "", 0)
     return Frame(key, datetime.fromtimestamp(0, UTC), pixels, names, (pixel_size_um, pixel_size_um), ())
 

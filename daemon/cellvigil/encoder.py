@@ -21,20 +21,16 @@ from cellvigil import device as devices
 from cellvigil.batches import BUCKETS, RUN_COST, batch_plan
 from cellvigil.binding import Bound
 from cellvigil.bundle.encoder import INPUT_NAME, OUTPUT_NAME, EncoderBundle
-from cellvigil.data import F32, U8, Array, Fit
+from cellvigil.data import F32, U8, Array
 from cellvigil.device_options import Batches, Tuning
-from cellvigil.errors import BundleError, DeviceError, UsageError
+from cellvigil.errors import BundleError, DeviceError, NotFinite, UsageError
 from cellvigil.golden import compare, one_minus_cosine
 
-__all__ = ["Encoder", "NotFinite", "one_minus_cosine", "open_session"]
+__all__ = ["Encoder", "one_minus_cosine", "open_session"]
 
 LOG = logging.getLogger("cellvigil")
 
 _AS_IT_IS = Tuning()
-
-
-class NotFinite(DeviceError):
-    """The device gave numbers that are none."""
 
 
 def _nothing() -> None:
@@ -72,16 +68,6 @@ class Encoder:
         """Side of the square input, pixels."""
         return self.bundle.input_size
 
-    @property
-    def fit(self) -> Fit:
-        """How a picture is brought to that side."""
-        return self.bundle.fit
-
-    @property
-    def channels(self) -> int:
-        """Channels of the input."""
-        return self.bundle.channels
-
     def embed(self, pixels: U8) -> F32:
         """The vectors (n, dimension) f32 of pictures (n, side, side, C) u8, in their order; n may be 0.
 
@@ -107,9 +93,9 @@ class Encoder:
 
     def _check(self, pixels: U8) -> None:
         side = self.input_size
-        fits = pixels.ndim == 4 and pixels.shape[1:3] == (side, side) and pixels.shape[3] in {1, self.channels}
+        fits = pixels.ndim == 4 and pixels.shape[1:3] == (side, side) and pixels.shape[3] in {1, self.bundle.channels}
         if pixels.dtype != np.uint8 or not fits:
-            wants = f"(n, {side}, {side}, {self.channels} or 1) uint8"
+            wants = f"(n, {side}, {side}, {self.bundle.channels} or 1) uint8"
             raise UsageError(f"encoder {self.name} takes pictures {wants}, not {pixels.shape} {pixels.dtype}")
 
     def _vectors(self, block: U8, size: int) -> F32:
@@ -130,7 +116,7 @@ class Encoder:
                 if size not in self.bound:
                     self.bound[size] = self.binder(size)
                 return self.bound[size].run(block)
-            batch = _filled(block, size, self.channels)
+            batch = _filled(block, size, self.bundle.channels)
             (vectors,) = self.session.run([OUTPUT_NAME], {INPUT_NAME: batch})
         except devices.runtime_errors() as error:
             hint = "a smaller encoder.batch takes less memory"
@@ -225,7 +211,7 @@ def _check_ends(encoder: Encoder) -> None:
     taken = [(end.name, end.type, list(end.shape[1:])) for end in encoder.session.get_inputs()]
     given = [(end.name, end.type, list(end.shape[1:])) for end in encoder.session.get_outputs()]
     side = encoder.input_size
-    wants = [(INPUT_NAME, "tensor(uint8)", [side, side, encoder.channels])]
+    wants = [(INPUT_NAME, "tensor(uint8)", [side, side, encoder.bundle.channels])]
     gives = [(OUTPUT_NAME, "tensor(float)", [encoder.dimension])]
     if (taken, given) != (wants, gives):
         what = f"the model takes {taken} and gives {given}, its manifest says {wants} and {gives}"

@@ -41,6 +41,10 @@ class DeviceError(CellvigilError):
     """The device that was asked for cannot be had, or failed while it worked."""
 
 
+class NotFinite(DeviceError):
+    """A model gave numbers that are none. Where the device gives its golden output, the picture is to blame."""
+
+
 class StoreError(CellvigilError):
     """The store cannot be written or read as it should: stop writing, keep what is there."""
 

@@ -28,8 +28,8 @@ def timed(run: Callable[[], object], seconds: float, *, least: int = 1) -> list[
 
 def noise(encoder: Embeds, count: int) -> U8:
     """`count` pictures (count, side, side, C) u8 that the encoder takes: what they show does not change the time."""
-    side = encoder.fit.side
-    return np.random.default_rng(0).integers(0, 256, (count, side, side, encoder.channels), dtype=np.uint8)
+    side = encoder.bundle.input_size
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, encoder.bundle.channels), dtype=np.uint8)
 
 
 def seconds_per_cell(encoder: Embeds, batch: int) -> float:

@@ -41,7 +41,7 @@ class Prepared:
 
     frame: Frame
     cells: Cells
-    crops: Mapping[Fit, Crops]  # by what an encoder's pictures are fitted by
+    crops: Mapping[Fit, Crops]  # by what an encoder's pictures are fitted by; empty once they are embedded
     quality: Quality
     stage_seconds: Mapping[str, float]
     signals: Mapping[str, Histogram] = field(default_factory=dict)  # see data.Record
@@ -100,7 +100,7 @@ def prepare(frame: Frame, recipe: Recipe, baseline: Baseline) -> Prepared:
     images = channels.picture_images(frame, image, rule, baseline.channels)
     crops = {
         fit: channels.cut(images, cells.centroids_px, rule, fit=fit, labels=own)
-        for fit in dict.fromkeys(encoder.fit for encoder in recipe.encoders)
+        for fit in dict.fromkeys(encoder.bundle.fit for encoder in recipe.encoders)
     }
     watch.lap("crop")
     plane = normalize.plane_of(frame, recipe.channel)
@@ -131,7 +131,7 @@ def embed(batch: Sequence[Prepared], recipe: Recipe) -> list[Embeddings]:
     ends = np.cumsum([len(prepared.cells) for prepared in batch])[:-1]
     blocks: dict[str, list[F32]] = {}
     for encoder in recipe.encoders:
-        crops = [prepared.crops[encoder.fit].pixels for prepared in batch]
+        crops = [prepared.crops[encoder.bundle.fit].pixels for prepared in batch]
         pixels: U8 = crops[0] if len(crops) == 1 else np.concatenate(crops)  # a large encoder's are a megabyte a cell
         blocks[encoder.name] = np.split(encoder.embed(pixels), ends)
     return [{name: parts[i] for name, parts in blocks.items()} for i in range(len(batch))]
@@ -232,6 +232,11 @@ def record(
 def with_stage(prepared: Prepared, stage: str, seconds: float) -> Prepared:
     """The same, with the time of a stage that came before."""
     return replace(prepared, stage_seconds={stage: seconds, **prepared.stage_seconds})
+
+
+def without_pictures(prepared: Prepared) -> Prepared:
+    """The same without its cells' pictures, which weigh up to 3 MB each (`sam-vit-*`): they are embedded."""
+    return replace(prepared, crops={})
 
 
 def without_channels(prepared: Prepared, names: Sequence[str]) -> Prepared:

@@ -15,7 +15,7 @@ import numpy as np
 
 from cellvigil.bundle.channels import ruled_bundle
 from cellvigil.bundle.encoder import EncoderBundle
-from cellvigil.data import F32, U8, Fit, ImageRule
+from cellvigil.data import F32, U8, ImageRule
 from cellvigil.errors import UsageError
 
 
@@ -29,22 +29,12 @@ class Embeds(Protocol):
 
     @property
     def bundle(self) -> EncoderBundle:
-        """What it was made of."""
+        """What it was made of, as the rule uses it."""
         ...
 
     @property
     def provider(self) -> str:
         """What it runs on: "cpu", "cuda" or "tensorrt"."""
-        ...
-
-    @property
-    def fit(self) -> Fit:
-        """How a picture is brought to that side."""
-        ...
-
-    @property
-    def channels(self) -> int:
-        """Channels of the input."""
         ...
 
     def embed(self, pixels: U8) -> F32:
@@ -70,24 +60,14 @@ class Ruled:
         """What it runs on."""
         return self.encoder.provider
 
-    @property
-    def fit(self) -> Fit:
-        """How a picture is brought to that side."""
-        return self.bundle.fit
-
-    @property
-    def channels(self) -> int:
-        """Those of the rule."""
-        return self.bundle.channels
-
     def embed(self, pixels: U8) -> F32:
         """The vectors (n, dimension) f32 of pictures (n, side, side, channels) u8; n may be 0.
 
         A channel's own vector depends on no other channel. Raises UsageError for pictures of other channels, and as
         the encoder does.
         """
-        if pixels.ndim != len("nyxc") or pixels.shape[3] != self.channels:
-            what = f"encoder {self.name} is used on {self.channels} channels, not on pictures {pixels.shape}"
+        if pixels.ndim != len("nyxc") or pixels.shape[3] != self.bundle.channels:
+            what = f"encoder {self.name} is used on {self.bundle.channels} channels, not on pictures {pixels.shape}"
             raise UsageError(what)
         if not self.per_channel:
             return self.encoder.embed(pixels)

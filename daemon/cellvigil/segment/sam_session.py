@@ -19,7 +19,7 @@ from cellvigil.bundle import segmenter as format_
 from cellvigil.bundle.segmenter import SegmenterBundle, open_segmenter
 from cellvigil.data import F32, I64, U8, Array
 from cellvigil.device_options import Tuning
-from cellvigil.errors import BundleError, DeviceError, UsageError
+from cellvigil.errors import BundleError, DeviceError, NotFinite, UsageError
 
 LOG = logging.getLogger("cellvigil")
 
@@ -63,7 +63,8 @@ class SamSession:
     def encode(self, picture: U8, extent: tuple[int, int]) -> F32:
         """Features (1, channels, side / 16, side / 16) f32: see `sam_model.SamModel.encode`.
 
-        Raises UsageError for a picture of another shape, DeviceError if the device fails.
+        Raises UsageError for a picture of another shape, DeviceError if the device fails (NotFinite if it gives
+        numbers that are none).
         """
         side = self.side
         if picture.shape != (side, side, 3) or picture.dtype != np.uint8:
@@ -116,7 +117,7 @@ class SamSession:
             raise DeviceError(f"segmenter {self.bundle.name} failed: {error}", where=self.provider) from error
         if not all(np.isfinite(one).all() for one in made):
             what = f"segmenter {self.bundle.name} gave numbers that are not finite"
-            raise DeviceError(what, where=self.provider)
+            raise NotFinite(what, where=self.provider)
         return made
 
 

@@ -2,6 +2,8 @@
 
 What fails gets a fresh session on the same device, a few times an hour at most; then, if the configuration leaves the
 choice of the device to us, one on the CPU, said aloud; else the service ends, for its supervisor to start it again.
+Numbers that are none are asked for again, at last of a fresh session; one that gives its golden output and still makes
+none of a picture cannot be blamed for it.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from cellvigil.errors import BundleError, DeviceError
+from cellvigil.bundle.encoder import EncoderBundle
+from cellvigil.bundle.segmenter import SegmenterBundle
+from cellvigil.errors import BundleError, DeviceError, NotFinite
 from cellvigil.service.log import LOGGER
 from cellvigil.service.pause import Stopped, Wait
 
@@ -23,6 +27,11 @@ _HOUR_S = 3600.0
 
 class Running(Protocol):
     """A loaded model."""
+
+    @property
+    def bundle(self) -> EncoderBundle | SegmenterBundle:
+        """What it was loaded from."""
+        ...
 
     @property
     def provider(self) -> str:
@@ -40,6 +49,7 @@ class Running(Protocol):
 
 
 Model = TypeVar("Model", bound=Running)
+Made = TypeVar("Made")
 
 
 class Enduring(Generic[Model]):
@@ -52,14 +62,14 @@ class Enduring(Generic[Model]):
         first: Model,
         opener: Callable[[str], Model],
         *,
-        name: str,
         may_degrade: bool,
         told: Callable[[str, str], None],
         wait: Wait,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`opener` opens the model on a device and tries its golden pair; it raises DeviceError (or BundleError)."""
-        self.name = name
+        self.bundle = first.bundle
+        self.name = first.bundle.name
         self.provider = first.provider
         self.device_note = first.device_note
         self.degraded = False  # whether it went to the CPU because its device failed
@@ -76,8 +86,32 @@ class Enduring(Generic[Model]):
         """The model as it runs now; opened anew where it was given up. Raises Stopped once it is closed."""
         if self._closed:
             raise Stopped
-        self._model = self._model or self._opener(self.provider)
+        try:
+            self._model = self._model or self._opener(self.provider)
+        except NotFinite as error:  # of its golden pair: the device is to blame
+            raise DeviceError(error.what, where=error.where, hint=error.hint) from error
         return self._model
+
+    def endured(self, work: Callable[[Model], Made]) -> Made:
+        """What `work` makes of the model as it runs now, whatever that takes.
+
+        Raises DeviceError when nothing helped, NotFinite when it is not the device's fault, Stopped if the service ends
+        meanwhile.
+        """
+        again, fresh = False, False
+        while True:
+            try:
+                return work(self.opened())
+            except NotFinite as error:
+                if again and fresh:
+                    raise
+                LOGGER.warning("the %s's run is repeated", self.kind, extra={"why": str(error)})
+                if again:
+                    self._give_up()
+                    self._told(self.name, REBUILT)
+                again, fresh = True, again
+            except (DeviceError, BundleError) as error:
+                self.recover(error)
 
     def recover(self, error: DeviceError | BundleError) -> None:
         """Give the session up, and wait before the next is opened; or go over to the CPU; or raise a DeviceError."""

@@ -5,7 +5,7 @@
 
 Frames leave in the order they came. At most `depth` frames are inside at once, which bounds memory; what is outside
 stays in the folder: the folder is the queue. A frame's own error travels with it to `finish`, which alone decides what
-becomes of it; an error of `embed` or `finish` is nobody's frame but the service's, and ends the flow.
+becomes of it; an error that `embed` or `finish` raises is nobody's frame but the service's, and ends the flow.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Stages(Generic[Job, Prepared, Embedded]):
 
     prepare: Callable[[Job], Prepared]
     size: Callable[[Prepared], int]  # cells in a frame: fills a batch
-    embed: Callable[[Sequence[tuple[Job, Prepared]]], list[Embedded]]
+    embed: Callable[[Sequence[tuple[Job, Prepared]]], list[Embedded | Exception]]  # an error: that frame's own
+    kept: Callable[[Prepared], Prepared]  # what is needed of it once it is embedded: it may wait for a full disk
     together: Callable[[Job, Job], bool]  # may these two share a batch?
     finish: Callable[[Sequence[Passed[Job, Prepared, Embedded]], Wait], None]  # all that are ready; how to wait
     beat: Callable[[], None]  # a token came through every queue
@@ -208,7 +209,8 @@ class Flow(Generic[Job, Prepared, Embedded]):
         cells = sum(self._stages.size(prepared) for _, prepared in batch)
         for (job, prepared), block in zip(batch, blocks, strict=True):
             part = spent * self._stages.size(prepared) / cells if cells else spent / len(batch)
-            self._embedded.put(Passed(job, prepared, block, part, None))
+            ended = (None, block) if isinstance(block, Exception) else (block, None)
+            self._embedded.put(Passed(job, self._stages.kept(prepared), ended[0], part, ended[1]))
 
     def _finish_all(self) -> None:
         while self.failure is None:

@@ -7,24 +7,20 @@ line. A run that fails was halved already, down to single prompts (`segment.sam_
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
-from typing import TypeVar
 
 from cellvigil.bundle.segmenter import SegmenterBundle
 from cellvigil.data import F32, I64, U8
-from cellvigil.errors import BundleError, DeviceError
 from cellvigil.segment.sam_session import SamSession
-from cellvigil.service.enduring import Enduring
+from cellvigil.service.enduring import Enduring, Made
 from cellvigil.service.pause import Wait
-
-Made = TypeVar("Made")
 
 
 class LastingSam(Enduring[SamSession]):
     """The segmenter's model of a running service: a `segment.sam_model.SamModel` for any thread."""
 
     kind = "segmenter"
+    bundle: SegmenterBundle
 
     def __init__(
         self,
@@ -34,12 +30,8 @@ class LastingSam(Enduring[SamSession]):
         may_degrade: bool,
         told: Callable[[str, str], None],
         wait: Wait,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(
-            first, opener, name=first.bundle.name, may_degrade=may_degrade, told=told, wait=wait, clock=clock
-        )
-        self.bundle: SegmenterBundle = first.bundle
+        super().__init__(first, opener, may_degrade=may_degrade, told=told, wait=wait)
         self.together = first.together
         self._one_at_a_time = threading.Lock()
 
@@ -49,7 +41,7 @@ class LastingSam(Enduring[SamSession]):
         return self.bundle.input_size
 
     def encode(self, picture: U8, extent: tuple[int, int]) -> F32:
-        """As `SamSession.encode`. Raises DeviceError when nothing helped, Stopped if the service ends meanwhile."""
+        """As `SamSession.encode`. Raises as `Enduring.endured` does."""
         return self._tried(lambda sam: sam.encode(picture, extent))
 
     def decode(self, features: F32, points: F32, labels: I64) -> tuple[F32, F32]:
@@ -58,8 +50,4 @@ class LastingSam(Enduring[SamSession]):
 
     def _tried(self, work: Callable[[SamSession], Made]) -> Made:
         with self._one_at_a_time:
-            while True:
-                try:
-                    return work(self.opened())
-                except (DeviceError, BundleError) as error:
-                    self.recover(error)
+            return self.endured(work)

@@ -8,7 +8,7 @@ is nobody's frame's fault and ends the service (a full disk only pauses it): the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from cellvigil import config, pipeline
 from cellvigil.data import Baseline, Embeddings, FrameFiles, FrameKey, Record
-from cellvigil.errors import BadFile, DeviceError, StoreError, StoreFull
+from cellvigil.errors import BadFile, DeviceError, NotFinite, StoreError, StoreFull
 from cellvigil.metrics import Metrics
 from cellvigil.pipeline import Prepared, Recipe
 from cellvigil.service import attaching, telling
@@ -87,6 +87,7 @@ class Work:
             prepare=self.prepare,
             size=lambda made: 0 if isinstance(made, Late) else len(made.cells),
             embed=embed,
+            kept=lambda made: made if isinstance(made, Late) else pipeline.without_pictures(made),
             together=lambda one, other: one.recipe is other.recipe,
             finish=self.finish,
             beat=self.beat,
@@ -161,6 +162,8 @@ class Work:
                 self._patiently(partial(self.store.note_files, frame.key, frame.files), wait)
                 return _End(one)
             return self._record(one, self._known_channels_only(one.prepared), one.embedded)
+        except NotFinite as error:  # a device that gives its golden output makes no numbers of this frame
+            return _End(one, error=error)
         except (StoreError, DeviceError):  # the segmenter's device, when nothing helped: no frame can be blamed for it
             raise
         except Exception as error:  # noqa: BLE001 - the one loop at which a frame's own failure ends
@@ -198,7 +201,7 @@ class Work:
                 else:
                     shown[job.files.key.series] = None
                     self._tell(job, end.record, share)
-            self.ended(job, error, "prepare" if end.one.prepared is None else "commit")
+            self.ended(job, error, _stage(end.one))
         for series in shown:
             self._patiently(partial(self.store.publish, series), wait)
             watch.lap("publish")
@@ -251,8 +254,31 @@ class Work:
         return pipeline.without_channels(prepared, strange)
 
 
-def embed(batch: Sequence[tuple[Job, Prepared | Late]]) -> list[Embeddings]:
-    """The embeddings of several frames of one recipe, one a frame; {} for one whose cells are embedded already."""
+def embed(batch: Sequence[tuple[Job, Prepared | Late]]) -> list[Embeddings | Exception]:
+    """The embeddings of several frames of one recipe, one a frame; {} for one whose cells are embedded already.
+
+    Where the encoder makes no numbers of them each frame is embedded by itself: the error is that of one.
+    """
+    recipe = batch[0][0].recipe
     whole = [made for _, made in batch if not isinstance(made, Late)]
-    blocks = iter(pipeline.embed(whole, batch[0][0].recipe) if whole else ())
-    return [{} if isinstance(made, Late) else next(blocks) for _, made in batch]
+    blocks: Iterable[Embeddings | Exception]
+    try:
+        blocks = pipeline.embed(whole, recipe) if whole else ()
+    except NotFinite as error:
+        blocks = [error] if len(whole) == 1 else [_embedded_alone(made, recipe) for made in whole]
+    each = iter(blocks)
+    return [{} if isinstance(made, Late) else next(each) for _, made in batch]
+
+
+def _embedded_alone(prepared: Prepared, recipe: Recipe) -> Embeddings | Exception:
+    try:
+        return pipeline.embed([prepared], recipe)[0]
+    except NotFinite as error:
+        return error
+
+
+def _stage(passed: Ready) -> str:
+    """Where a frame came to."""
+    if passed.prepared is None:
+        return "prepare"
+    return "embed" if passed.embedded is None else "commit"

@@ -110,7 +110,7 @@ def piece_of(image: LabelledImage, how: PictureRule, encoders: Sequence[Embeds],
         boxes, thumbnails = seen
         return Piece(image, _references(image, boxes), thumbnails, vectors, missing, shelf)
     pixels = pixels_of(image)
-    crops = pictures(image, pixels, how, (_SMALL, *(encoder.fit for encoder in encoders)))
+    crops = pictures(image, pixels, how, (_SMALL, *(encoder.bundle.fit for encoder in encoders)))
     thumbnails = shown(crops[_SMALL], how.rule)
     boxes = [cell.box_in(pixels.shape[1:]) for cell in image.cells]
     if shelf and seen is None:
@@ -131,7 +131,7 @@ def embed(pieces: Sequence[Piece], encoders: Sequence[Embeds]) -> None:
         waiting = [piece for piece in pieces if len(piece.missing[name])]
         if not waiting:
             continue
-        batch: U8 = np.concatenate([piece.crops[encoder.fit][piece.missing[name]] for piece in waiting])
+        batch: U8 = np.concatenate([piece.crops[encoder.bundle.fit][piece.missing[name]] for piece in waiting])
         ends = np.cumsum([len(piece.missing[name]) for piece in waiting])[:-1]
         for piece, vectors in zip(waiting, np.split(encoder.embed(batch), ends), strict=True):
             piece.vectors[name][piece.missing[name]] = vectors
