@@ -261,9 +261,11 @@ def test_prompts_that_are_none_are_refused(made, points, labels):
         sam.decode(np.zeros((1, 4, SIDE // 16, SIDE // 16), np.float32), points, labels)
 
 
-@pytest.mark.parametrize("spoil", [False, True])
-@pytest.mark.parametrize("failing", [1, 3])
-def test_a_device_that_fails_for_a_while_gets_fresh_sessions(made, picture, planned, failing, spoil):
+@pytest.mark.parametrize(
+    ("failing", "spoil", "rebuilt"),
+    [(1, False, 1), (3, False, 3), (1, True, 0), (2, True, 1)],  # numbers that are none are asked for again first
+)
+def test_a_device_that_fails_for_a_while_gets_fresh_sessions(made, picture, planned, failing, spoil, rebuilt):
     plan, told = planned(Plan(lambda run, prompts: run <= failing, spoil=spoil)), Counter()
     opened = open_segmenter(made)
     first = open_sam(opened, device="cpu", threads=1)
@@ -279,8 +281,8 @@ def test_a_device_that_fails_for_a_while_gets_fresh_sessions(made, picture, plan
     wanted = first.encode(picture, (SIDE, SIDE))
     plan.armed = True
     np.testing.assert_array_equal(lasting.encode(picture, (SIDE, SIDE)), wanted)
-    assert told == {"rebuilt": failing}
-    assert plan.opened == 2 * (failing + 1)  # both models each time
+    assert told["rebuilt"] == rebuilt == told.total()
+    assert plan.opened == 2 * (rebuilt + 1)  # both models each time
 
 
 def test_a_device_that_fails_for_good_ends_the_tries(made, picture, planned):
@@ -403,12 +405,24 @@ def test_check_tells_of_the_segmenter_and_counts_its_time(samlab, capsys):
     assert speed_of(found) < speed_of(plain)  # ten thousand prompts a frame
 
 
+def test_check_tells_of_frames_that_take_longer_than_the_watchdog_waits(samlab, capsys, monkeypatch):
+    monkeypatch.setattr("cellvigil.check_capacity.pace_of", lambda sam: Pace(0.1, 6.0))
+    by_boxes = findings(samlab, capsys, code=0, source=PACED, segment=SAM)
+    (level, text) = by_boxes["scope"][-1]
+    assert level == "warn"
+    assert text.startswith("a frame takes 60")
+    assert "restarts a service that is silent for 600 s" in text
+    monkeypatch.setattr("cellvigil.check_capacity.pace_of", lambda sam: Pace(0.1, 2.0))
+    quick = findings(samlab, capsys, code=0, source=PACED, segment=SAM)
+    assert not any("silent" in text for _, text in quick["scope"])
+
+
 @pytest.mark.parametrize("watched", [False, True])
 def test_check_counts_a_picture_for_every_tile_of_the_frames_that_are_there(samlab, capsys, monkeypatch, watched):
     """A picture that takes very long tells how many of them a frame was reckoned at: without a frame, one."""
     if watched:
         samlab.film(timepoints=1)
-    monkeypatch.setattr("cellvigil.check.pace_of", lambda sam: Pace(1e6, 0.0))
+    monkeypatch.setattr("cellvigil.check_capacity.pace_of", lambda sam: Pace(1e6, 0.0))
     found = findings(samlab, capsys, code=1, source=PACED, segment={**SAM, "cell_diameter_um": 3.0})
     um = open_index(samlab.indexes / samlab.config().sources[0].index).image_rule.pixel_size_um
     counted = 1
@@ -510,20 +524,33 @@ def test_an_index_names_the_segmenter_and_wants_it_again(frames, samlab, capsys)
     assert open_same_sam({}, samlab.encoders, "cpu") is None
 
 
+OUTLINED = {"cell_diameter_um": 16.0}
+BY_TOY = {**OUTLINED, "segmenter": {"name": "toy-sam", "sha256": "the same"}}
+
+
 @pytest.mark.parametrize(
-    ("mask", "by", "live", "warned"),
+    ("mask", "by", "live", "told"),
     [
-        (True, {"cell_diameter_um": 16.0}, "opencv", False),
-        (True, {"cell_diameter_um": 16.0}, "sam", True),
-        (True, {"cell_diameter_um": 16.0, "segmenter": {"name": "toy-sam", "sha256": ""}}, "sam", False),
-        (True, {"cell_diameter_um": 16.0, "segmenter": {"name": "toy-sam", "sha256": ""}}, "opencv", True),
-        (True, {"cell_diameter_um": None}, "sam", False),
-        (False, {"cell_diameter_um": 16.0}, "sam", False),
+        (True, OUTLINED, {"method": "opencv"}, ""),
+        (True, OUTLINED, {}, "OpenCV outlined, and live ones are outlined by toy-sam"),
+        (True, BY_TOY, {}, ""),
+        (True, BY_TOY, {"method": "opencv"}, "toy-sam outlined, and live ones are outlined by OpenCV"),
+        (True, {**OUTLINED, "segmenter": {"name": "toy-sam", "sha256": "0"}}, {}, "another segmenter toy-sam"),
+        (True, BY_TOY, {"sam": {**SAM["sam"], "prompts": "grid"}}, "prompts: boxes"),
+        (True, OUTLINED, {"method": "opencv", "cell_diameter_um": 12.0}, "at a diameter of 16 um"),
+        (True, OUTLINED, {"method": "opencv", "cell_diameter_um": 18.0}, ""),
+        (True, {"cell_diameter_um": None}, {}, ""),
+        (False, OUTLINED, {}, ""),
     ],
 )
-def test_other_outlines_than_the_index_s_are_told_of(samlab, mask, by, live, warned):
+def test_other_outlines_than_the_index_s_are_told_of(samlab, mask, by, live, told):
     index = open_index(samlab.indexes / "states")
+    bundle = open_segmenter(samlab.encoders / "toy-sam")
+    if "segmenter" in by and by["segmenter"]["sha256"] == "the same":
+        by = {**by, "segmenter": {"name": "toy-sam", "sha256": bundle.sha256}}
     manifest = {**index.manifest, "provenance": {**index.manifest["provenance"], **by}}
     other = replace(index, image_rule=replace(index.image_rule, mask=mask), manifest=manifest)
-    settings = samlab.config(segment={**SAM, "method": live})
-    assert bool(list(outline_doubts(settings.segment, other))) == warned
+    settings = samlab.config(segment={**SAM, "cell_diameter_um": 16.0, **live}).segment
+    doubts = list(outline_doubts(settings, other, bundle if settings.method == "sam" else None))
+    assert len(doubts) == bool(told)
+    assert all(told in doubt for doubt in doubts)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cellvigil.service.notify import WATCHDOG_S
+
 SYSTEMD = Path(__file__).parents[1] / "systemd"
 UNITS = sorted(SYSTEMD.glob("*.service"))
 
@@ -64,4 +66,4 @@ def test_the_two_differ_only_in_what_an_instance_needs():
 
 def test_the_watchdog_is_fed_by_the_service_itself():
     told = dict(directives(UNITS[0]))
-    assert (told["Type"], told["NotifyAccess"], told["WatchdogSec"]) == ("notify", "main", "600")
+    assert (told["Type"], told["NotifyAccess"], told["WatchdogSec"]) == ("notify", "main", str(WATCHDOG_S))

@@ -8,30 +8,23 @@ from __future__ import annotations
 
 import difflib
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-
-import numpy as np
 
 from cellvigil import access, config, page, watch
 from cellvigil.bundle.licences import told_licences
 from cellvigil.check_alignment import alignment_findings
 from cellvigil.check_assay import assay_findings
+from cellvigil.check_capacity import Field, capacity_findings
 from cellvigil.check_store import store_findings
 from cellvigil.data import FileStat
 from cellvigil.errors import BadFile, CellvigilError, NotYet
-from cellvigil.pace import seconds_per_cell
-from cellvigil.pipeline import Recipe
 from cellvigil.service.opening import Bundles, Kitchen, open_bundles, open_kitchen, warnings_of
-from cellvigil.service.segmenting import pace_of, pictures_of
 from cellvigil.sources.protocol import SourceFormat
 from cellvigil.sources.registry import format_of
 
 _NAMES_SHOWN = 3
 _ENOUGH = 5000  # listed files that tell whether names fit
-
-Field = tuple[float, float]
-"""What an image shows (y, x), micrometres."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +58,7 @@ def check(settings: config.Config, *, force: bool = False) -> list[Finding]:
             findings += (Finding(level, source.name, text) for level, text in aligned)
         kitchen = open_kitchen(settings, bundles, writes=False)
         findings.append(_device(kitchen, settings))
-        findings.append(_capacity(settings, kitchen, fields, force=force))
+        findings += (Finding(*found) for found in capacity_findings(settings, kitchen, fields, force=force))
     except CellvigilError as error:
         findings.append(Finding("fail", "encoders", str(error)))
     findings += (Finding(level, "store", text) for level, text in store_findings(settings.store))
@@ -162,52 +155,6 @@ def _device(kitchen: Kitchen, settings: config.Config) -> Finding:
     asked = settings.encoder.device
     level = "warn" if asked == "auto" and kitchen.provider == "cpu" else "ok"
     return Finding(level, "device", f"{kitchen.provider} (asked for {asked}){note}")
-
-
-def _capacity(settings: config.Config, kitchen: Kitchen, fields: Mapping[str, Field], *, force: bool) -> Finding:
-    paced = [source for source in settings.sources if source.interval_s is not None]
-    seconds = {name: seconds_per_cell(encoder, settings.encoder.batch) for name, encoder in kitchen.encoders.items()}
-    outlining = _outlining(settings, kitchen, fields)
-    a_cell: dict[str, float] = {}
-    load = 0.0
-    for source in settings.sources:
-        embedding = _seconds_a_cell(kitchen.recipes[source.name], seconds)
-        a_cell[source.name] = embedding + outlining[source.name] / source.expect.cells
-        cells = source.expect.wells * source.expect.fields * source.expect.cells
-        load += cells * a_cell[source.name] / (source.interval_s or np.inf)
-    speed = 1 / max(*a_cell.values(), 1e-9)
-    if len(paced) < len(settings.sources):
-        text = f"{speed:.3g} cells a second; set sources[].interval_s and .expect to learn whether that is enough"
-        return Finding("warn", "capacity", text)
-    text = f"{speed:.3g} cells a second measured; the configured assay needs {load:.0%} of that"
-    if load <= settings.limits.max_load:
-        return Finding("ok", "capacity", text)
-    hint = f" (limit {settings.limits.max_load:.0%}): fewer fields, a longer interval, a GPU, or --force"
-    return Finding("warn" if force else "fail", "capacity", text + hint)
-
-
-def _outlining(settings: config.Config, kitchen: Kitchen, fields: Mapping[str, Field]) -> dict[str, float]:
-    """Seconds that SAM takes for a frame of each source, 0 with OpenCV alone.
-
-    In as many pictures as the source's first image needs; where there is no image yet, in one.
-    """
-    if kitchen.segmenter is None:
-        return dict.fromkeys(kitchen.recipes, 0.0)
-    pace, side, wanted = pace_of(kitchen.segmenter), kitchen.segmenter.side, settings.segment
-    taken: dict[str, float] = {}
-    for source in settings.sources:
-        pixel, field = kitchen.recipes[source.name].index.image_rule.pixel_size_um, fields.get(source.name)
-        taken[source.name] = pace.frame(
-            wanted, source.expect.cells, pictures_of(wanted, field, pixel, side) if field else 1
-        )
-    return taken
-
-
-def _seconds_a_cell(recipe: Recipe, seconds: Mapping[str, float]) -> float:
-    """What a source's cells take each, of the seconds that each encoder takes for a picture."""
-    rule = recipe.index.image_rule
-    pictures = len(rule.channels) if rule.per_channel else 1
-    return pictures * sum(seconds[encoder.name] for encoder in recipe.encoders)
 
 
 def _door(metrics: config.Metrics) -> Iterator[Finding]:

@@ -15,6 +15,9 @@ from prometheus_client import Gauge
 
 from cellvigil.service.log import LOGGER
 
+WATCHDOG_S = 600
+"""WatchdogSec of the units in systemd/: after so long without a beat the service is started again."""
+
 
 class Supervisor:
     """Whoever started us and wants to be told; nobody, where NOTIFY_SOCKET is not set."""

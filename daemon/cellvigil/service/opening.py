@@ -99,7 +99,7 @@ def warnings_of(settings: config.Config, bundles: Bundles) -> list[str]:
             f"source {source.name}: index {bundles.indexes[source.name].name} {text}"
             for source in settings.sources
             for text in (
-                *outline_doubts(settings.segment, bundles.indexes[source.name]),
+                *outline_doubts(settings.segment, bundles.indexes[source.name], bundles.segmenter),
                 *doubts_of(source, settings.classify, bundles.indexes[source.name]),
             )
         ),

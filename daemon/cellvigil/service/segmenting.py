@@ -25,6 +25,7 @@ from cellvigil.service.enduring import HALVED
 from cellvigil.service.lasting_sam import LastingSam
 from cellvigil.service.pause import Wait
 
+_ALIKE = 1.25  # diameters this far apart make other outlines: a fifth too small or large costs 0.1 of F1
 _MARK = "segmenter:"  # of a record's provenance, before the bundle's name
 
 
@@ -101,17 +102,35 @@ def found_by(settings: config.Segment, sam: LastingSam | None) -> FoundBy:
     return FoundBy(sam_segmenter(settings, sam, plain), {f"{_MARK}{sam.name}": sam.bundle.sha256})
 
 
-def outline_doubts(settings: config.Segment, index: ReferenceIndex) -> Iterator[str]:
-    """What a person should know where live cells are blanked along other outlines than the index's cells were."""
+def outline_doubts(
+    settings: config.Segment, index: ReferenceIndex, bundle: SegmenterBundle | None = None
+) -> Iterator[str]:
+    """What a person should know where live cells are blanked along other outlines than the index's cells were.
+
+    `bundle` is the segmenter that outlines live cells; None: OpenCV alone.
+    """
     provenance = index.manifest.get("provenance", {})
-    if not index.image_rule.mask or not provenance.get("cell_diameter_um"):
+    diameter = provenance.get("cell_diameter_um")
+    if not index.image_rule.mask or not diameter:
         return
-    theirs = (provenance.get("segmenter") or {}).get("name", "")
-    ours = settings.sam.bundle if settings.method == "sam" else ""
+    told = provenance.get("segmenter") or {}
+    theirs, ours = told.get("name", ""), bundle.name if bundle else ""
     if theirs != ours:
         what = f"has cells that {theirs or 'OpenCV'} outlined, and live ones are outlined by {ours or 'OpenCV'}"
         again = f"with --segmenter {ours}" if ours else "without --segmenter"
         yield f"{what}, so their pictures differ: build it again {again}, or change segment.method"
+    elif bundle is not None and told.get("sha256") != bundle.sha256:
+        yield f"has cells that another segmenter {ours} outlined: build it again with this one, or bring that one"
+    elif bundle is not None and settings.sam.prompts != "boxes":
+        yield (
+            f"has cells that {ours} outlined when asked by boxes, and live ones are found by a grid of points, so "
+            "their pictures differ: set segment.sam.prompts: boxes"
+        )
+    if not 1 / _ALIKE <= settings.cell_diameter_um / diameter <= _ALIKE:
+        yield (
+            f"has cells that were outlined at a diameter of {diameter:g} um, and live ones are looked for at "
+            f"{settings.cell_diameter_um:g} um, so their outlines differ: segment.cell_diameter_um"
+        )
 
 
 @dataclass(frozen=True, slots=True)
