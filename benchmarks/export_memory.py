@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from seeded_checkpoint import ARCHITECTURES
+from seeded_checkpoint import NAMES
 
 _EVERY_S = 0.05
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", nargs="?", default="dinov2-small", choices=sorted(ARCHITECTURES))
+    parser.add_argument("name", nargs="?", default="dinov2-small", choices=sorted(NAMES))
     parser.add_argument("--work", type=Path, help="where checkpoint and bundle are put for the while")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--smoke", action="store_true", help="the smallest member")

@@ -3,7 +3,8 @@
     python benchmarks/seeded_checkpoint.py dinov2-giant FOLDER
 
 The architecture is the real one, as its `config.json` on the hub has it; the weights are drawn, tensor by tensor, and
-written in shards, so that no more than one shard is ever in memory. Needs the extra `export`.
+written in shards, so that no more than one shard is ever in memory. DinoBloom's are written as they are published: one
+`.pth` under DINOv2's own names. Needs the extra `export`.
 """
 
 from __future__ import annotations
@@ -77,6 +78,18 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
 _GLOBAL_ATTENTION = {"sam-vit-large": [5, 11, 17, 23], "sam-vit-huge": [7, 15, 23, 31]}
 _DINOV2 = {"image_size": 518, "patch_size": 14, "mlp_ratio": 4}
 
+# name -> width, layers, and width of the SwiGLU where there is one
+_DINOBLOOM = {
+    "dinobloom-s": (384, 12, 0),
+    "dinobloom-b": (768, 12, 0),
+    "dinobloom-l": (1024, 24, 0),
+    "dinobloom-g": (1536, 40, 4096),
+}
+_SEGMENTER = "-segmenter"
+
+NAMES = (*ARCHITECTURES, *_DINOBLOOM, *(f"{name}{_SEGMENTER}" for name in ARCHITECTURES if name.startswith("sam")))
+"""Every member that can be drawn: all of the zoo but those whose real weights are at hand."""
+
 
 def configuration(name: str) -> Any:
     """The transformers configuration of a member."""
@@ -95,11 +108,14 @@ def configuration(name: str) -> Any:
 
 
 def write(name: str, folder: Path) -> int:
-    """Write config.json and the shards of safetensors into `folder`; the bytes of weights."""
+    """Write a checkpoint into `folder`: config.json and shards of safetensors, or a .pth; the bytes of weights."""
     import torch  # noqa: PLC0415
     import transformers  # noqa: PLC0415
 
     folder.mkdir(parents=True, exist_ok=True)
+    name = name.removesuffix(_SEGMENTER)  # a segmenter and its encoder are of one checkpoint
+    if name in _DINOBLOOM:
+        return write_published(name, folder)
     config = configuration(name)
     with torch.device("meta"):
         network = getattr(transformers, ARCHITECTURES[name][0])(config)
@@ -133,6 +149,40 @@ def write_state(shapes: dict[str, tuple[int, ...]], folder: Path, drawn: Callabl
     return total
 
 
+def write_published(name: str, folder: Path) -> int:
+    """Write DinoBloom-<size>.pth into `folder`; the bytes of weights."""
+    import torch  # noqa: PLC0415
+
+    state = {key: _drawn(key, shape) for key, shape in published_shapes(*_DINOBLOOM[name]).items()}
+    torch.save({"teacher": state}, folder / f"DinoBloom-{name[-1].upper()}.pth")
+    return sum(tensor.nbytes for tensor in state.values())
+
+
+def published_shapes(width: int, layers: int, swiglu: int) -> dict[str, tuple[int, ...]]:
+    """The tensors of a ViT with patches of 14 pixels, trained at 224, under the names of DINOv2's own code."""
+    linear = {"attn.qkv": (3 * width, width), "attn.proj": (width, width)}
+    linear |= (
+        {"mlp.w12": (2 * swiglu, width), "mlp.w3": (width, swiglu)}
+        if swiglu
+        else {"mlp.fc1": (4 * width, width), "mlp.fc2": (width, 4 * width)}
+    )
+    block: dict[str, tuple[int, ...]] = {"ls1.gamma": (width,), "ls2.gamma": (width,)}
+    for name, shape in linear.items():
+        block |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    for name in ("norm1", "norm2"):
+        block |= {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+    found: dict[str, tuple[int, ...]] = {
+        "cls_token": (1, 1, width),
+        "mask_token": (1, width),
+        "pos_embed": (1, 1 + (224 // 14) ** 2, width),
+        "patch_embed.proj.weight": (width, 3, 14, 14),
+        "patch_embed.proj.bias": (width,),
+    }
+    for layer in range(layers):
+        found |= {f"blocks.{layer}.{name}": shape for name, shape in block.items()}
+    return found | {"norm.weight": (width,), "norm.bias": (width,)}
+
+
 def _drawn(key: str, shape: tuple[int, ...]) -> Any:
     """A tensor for a name: matrices so that activations keep their size, gains about 1, the rest small."""
     import torch  # noqa: PLC0415
@@ -141,7 +191,7 @@ def _drawn(key: str, shape: tuple[int, ...]) -> Any:
     noise = torch.randn(shape, generator=random)
     if len(shape) > 1 and not any(part in key for part in ("position", "token", "pos_embed")):
         return noise * max(1, _product(shape[1:])) ** -0.5
-    gain = ("norm" in key and key.endswith("weight")) or "lambda" in key
+    gain = ("norm" in key and key.endswith("weight")) or "lambda" in key or "gamma" in key
     return 1.0 + 0.05 * noise if gain else 0.05 * noise
 
 
@@ -154,7 +204,7 @@ def _product(shape: tuple[int, ...]) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=sorted(ARCHITECTURES))
+    parser.add_argument("name", choices=sorted(NAMES))
     parser.add_argument("folder", type=Path)
     args = parser.parse_args()
     print(write(args.name, args.folder))

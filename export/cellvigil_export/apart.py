@@ -16,6 +16,7 @@ from multiprocessing import get_context
 from typing import ParamSpec, TypeVar
 
 from cellvigil.errors import BundleError, CellvigilError
+from cellvigil_export.heap import return_what_is_freed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,6 +56,7 @@ def here(work: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
 
 
 def _tried(work: Callable[..., R], arguments: tuple[object, ...], options: dict[str, object]) -> R | _Complaint:
+    return_what_is_freed()
     try:
         return work(*arguments, **options)
     except CellvigilError as error:

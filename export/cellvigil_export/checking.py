@@ -23,6 +23,7 @@ import numpy as np
 from cellvigil.data import F32, U8
 from cellvigil.errors import BundleError, CellvigilError
 from cellvigil_export import parity
+from cellvigil_export.heap import return_what_is_freed
 
 _REQUEST, _PICTURES, _WANTED, _ALONE = "request.json", "pictures.npy", "wanted.npy", "alone.npy"
 
@@ -100,6 +101,7 @@ def check(folder: Path) -> dict[str, Any]:
 
 def answered(check: Callable[[Path], dict[str, Any]]) -> int:
     """Run the checks of the folder that is the only argument, and tell; 0 if what was made passed them, 1 if not."""
+    return_what_is_freed()
     try:
         answer: dict[str, Any] = {"figures": check(Path(sys.argv[1]))}
     except CellvigilError as error:

@@ -12,6 +12,9 @@ from cellvigil.data import F32, U8, Fit
 OPSET = 20  # of every exported graph
 SELF_NORMALISED = "x = pixel * scale; (x - mean of x) / (deviation of x + 1e-7), of each picture's channel, biased"
 
+REFUSED: Mapping[str, Mapping[str, str]] = {"swinv2": {"int8": "its cosine against fp32 falls to 0.83"}}
+"""What an architecture cannot be had in, whichever checkpoint it is: see `Declaration.refuses`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:

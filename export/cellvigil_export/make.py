@@ -1,7 +1,7 @@
 """From a checkpoint to a verified encoder bundle: weights found, model written, compared, and described.
 
 A model is made in one process and checked in the next, each of which holds the weights once. Peak memory of all
-processes together: the weights x 1.3 + 1 GiB; sam-vit-huge takes a tenth more (benchmarks/README.md).
+processes together: the weights x 1.3 + 1 GiB (benchmarks/README.md).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cellvigil_export.lowering import Lowering
 from cellvigil_export.making import Origin, drawn, is_large, made
 from cellvigil_export.weights import find
 
-_LARGE_BATCHES = (1, 2)  # as the daemon runs them; 3 such pictures have more activations than memory is allowed
+_LARGE_BATCHES = (1, 3)  # 16 such pictures have more activations than memory is allowed
 
 
 def export(

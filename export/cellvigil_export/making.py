@@ -5,9 +5,6 @@ The one step of an export that needs torch; `make` runs it in a process of its o
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
 import importlib
 import importlib.metadata
 from collections.abc import Mapping
@@ -22,6 +19,7 @@ from cellvigil.errors import BundleError, UsageError
 from cellvigil_export import golden
 from cellvigil_export.cells import labelled_cells
 from cellvigil_export.declaration import Declaration, Family, Preprocessing
+from cellvigil_export.heap import give_back_memory
 from cellvigil_export.weights import Found
 
 GOLDEN_PICTURES = 4
@@ -74,13 +72,6 @@ def made(declaration: Declaration, found: Found, model: Path, gate_images: Path 
     del whole
     give_back_memory()
     return origin, pictures, wanted
-
-
-def give_back_memory() -> None:
-    """Free what only cycles keep alive (torch's graphs do), and hand the heap's empty pages back to the system."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc keeps them
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def versions(*names: str) -> dict[str, str]:

@@ -14,8 +14,9 @@ from cellvigil.errors import UsageError
 from cellvigil_export import weights as weights_
 from cellvigil_export.apart import apart
 from cellvigil_export.declaration import OPSET, Declaration, Preprocessing
+from cellvigil_export.heap import give_back_memory
 from cellvigil_export.make import full_disk_told
-from cellvigil_export.making import give_back_memory, versions
+from cellvigil_export.making import versions
 from cellvigil_export.segmenter_check import checked
 from cellvigil_export.segmenters import Graphs
 

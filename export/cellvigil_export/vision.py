@@ -23,7 +23,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from cellvigil.errors import BundleError, UsageError
 from cellvigil_export import preprocessor, torch_graph
 from cellvigil_export.checkpoint import CONFIG, Checkpoint, held, settings, tensors
-from cellvigil_export.declaration import Declaration, Licences, Made, Preprocessing
+from cellvigil_export.declaration import REFUSED, Declaration, Licences, Made, Preprocessing
 from cellvigil_export.loading import attempted, load, quiet
 from cellvigil_export.positions import bake_positions
 from cellvigil_export.strict import refuse
@@ -44,10 +44,6 @@ class Vector:
 
     told: str
     taken: Callable[[Any, Any], Any]  # (network, normalised pixels (n, channels, y, x) f32) -> (n, d) f32
-
-
-_REFUSED = {"swinv2": {"int8": "its cosine against fp32 falls to 0.83"}}
-"""What an architecture cannot be had in, whichever checkpoint it is: see `Declaration.refuses`."""
 
 
 def make(declaration: Declaration, weights: Path, model: Path) -> Made:
@@ -89,7 +85,7 @@ def declared_by(weights: Path, name: str, licence: str) -> Declaration:
         licences=Licences(upstream=licence, weights=licence),
         channels=channels,
         architecture=str(config["model_type"]),
-        refuses=_REFUSED.get(str(config["model_type"]), {}),
+        refuses=REFUSED.get(str(config["model_type"]), {}),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cellvigil.data import Fit
 from cellvigil.errors import UsageError
-from cellvigil_export.declaration import Declaration, Licences, Packaged, Preprocessing
+from cellvigil_export.declaration import REFUSED, Declaration, Licences, Packaged, Preprocessing
 
 _APACHE = Licences(upstream="Apache-2.0", weights="Apache-2.0")
 _FAIR = "LicenseRef-FAIR-Noncommercial-Research"  # has no name of SPDX's own
@@ -114,9 +114,9 @@ _TRANSFORMERS = (
         preprocessing=_imagenet(Fit(192, "bicubic")),
         licences=Licences(upstream="MIT", weights="Apache-2.0"),
         architecture="swinv2",
+        refuses=REFUSED["swinv2"],
         hub=True,
         page="https://huggingface.co/microsoft/swinv2-large-patch4-window12-192-22k",
-        refuses={"int8": "its cosine against fp32 falls to 0.83"},
     ),
     Declaration(
         name="clip-vit-large",
