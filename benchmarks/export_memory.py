@@ -1,6 +1,6 @@
 """How much memory does an export take? All processes of it together, sampled, against weights x 1.3 + 1 GiB.
 
-    python benchmarks/export_memory.py dinov2-giant [--work FOLDER] [--json]
+    python benchmarks/export_memory.py dinov2-giant [--work FOLDER] [--precision fp16] [--gate-images CELLS] [--json]
     python benchmarks/export_memory.py --smoke             (dinov2-small)
 
 The checkpoint has the real architecture at full size and seeded random weights; it is made by another process before
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from seeded_checkpoint import NAMES
@@ -32,11 +32,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", default="dinov2-small", choices=sorted(NAMES))
     parser.add_argument("--work", type=Path, help="where checkpoint and bundle are put for the while")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "fp16", "int8"])
+    parser.add_argument("--gate-images", type=Path, help="cells that a lower precision is judged by; it need not pass")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--smoke", action="store_true", help="the smallest member")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.work, prefix="export-memory-") as folder:
-        found = measured("dinov2-small" if args.smoke else args.name, Path(folder))
+        name = "dinov2-small" if args.smoke else args.name
+        found = measured(name, Path(folder), precision_options(args.precision, args.gate_images))
     if args.json:
         print(json.dumps(found))
         return
@@ -47,14 +50,22 @@ def main() -> None:
     )
 
 
-def measured(name: str, folder: Path) -> dict[str, object]:
+def precision_options(precision: str, gate_images: Path | None) -> list[str]:
+    """What the export is told of it; random weights need not pass the gate."""
+    if precision == "fp32":
+        return []
+    cells = ["--gate-images", str(gate_images)] if gate_images else []
+    return ["--precision", precision, "--accept-below-gate", *cells]
+
+
+def measured(name: str, folder: Path, options: Sequence[str] = ()) -> dict[str, object]:
     """Export a seeded member below `folder`; its figures."""
     script = Path(__file__).with_name("seeded_checkpoint.py")
     made = subprocess.run(
         [sys.executable, str(script), name, str(folder / "checkpoint")], check=True, stdout=subprocess.PIPE, text=True
     )
     weights = int(made.stdout)
-    command = ["run", name, "--weights", str(folder / "checkpoint"), "--out", str(folder / "out"), "--json"]
+    command = ["run", name, "--weights", str(folder / "checkpoint"), "--out", str(folder / "out"), "--json", *options]
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "cellvigil_export", *command], stdout=subprocess.PIPE, text=True)
     peak = anonymous = 0

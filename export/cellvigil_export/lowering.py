@@ -122,11 +122,19 @@ def _halves(model: Path, cells: LabelledCells, rows: I64) -> tuple[F32, str]:
         shutil.copyfile(model, copy)
         beside = model.with_name(f"{model.name}.data")
         if beside.is_file():
-            copy.with_name(beside.name).hardlink_to(beside)  # it is replaced there, not written to
+            _beside(beside, copy.with_name(beside.name))
         half.to_half(copy, written_out=True)
         found = gate.vectors(copy, cells, rows)
     half.to_half(model)
     return found
+
+
+def _beside(weights: Path, there: Path) -> None:
+    """Bring weights to a copied graph: as a link, for they are replaced there and not written to, or as a copy."""
+    try:
+        there.hardlink_to(weights)
+    except OSError:  # of a file system without links: a share, a stick
+        shutil.copyfile(weights, there)
 
 
 def _judge(figures: gate.Figures, declaration: Declaration, wanted: Lowering) -> None:

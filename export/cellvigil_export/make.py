@@ -1,7 +1,7 @@
 """From a checkpoint to a verified encoder bundle: weights found, model written, compared, and described.
 
-A model is made in one process and checked in the next, each of which holds the weights once. Peak memory of all
-processes together: the weights x 1.3 + 1 GiB (benchmarks/README.md).
+A model is made in one process, brought to a lower precision in the next, and checked in the last; each holds the
+weights once. Peak memory of all processes together: the weights x 1.3 + 1 GiB (benchmarks/README.md).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def export(
         model = work / format_.MODEL
         run = apart if declaration.needs_torch else here
         origin, pictures, wanted = run(made, declaration, found, model, gate_images)
-        lowered = lowerings.lower(model, declaration, origin.preprocessing, lowering)
+        lowered = run(lowerings.lower, model, declaration, origin.preprocessing, lowering)
         batches = _LARGE_BATCHES if is_large(declaration) else parity.BATCHES
         request = checking.Request(str(model), precision, origin.against, drawn(declaration), batches)
         figures = _check(request, pictures, wanted, work)
