@@ -51,13 +51,16 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         {"embed_dim": 192, "depths": [2, 2, 18, 2], "num_heads": [6, 12, 24, 48], "window_size": 12, "image_size": 192},
     ),
     "clip-vit-large": (
-        "CLIPVisionModelWithProjection",
+        "CLIPModel",  # as on the hub: with its text side
         {
-            "hidden_size": 1024,
-            "intermediate_size": 4096,
-            "num_hidden_layers": 24,
-            "num_attention_heads": 16,
-            "patch_size": 14,
+            "vision_config": {
+                "hidden_size": 1024,
+                "intermediate_size": 4096,
+                "num_hidden_layers": 24,
+                "num_attention_heads": 16,
+                "patch_size": 14,
+            },
+            "text_config": {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
             "projection_dim": 768,
         },
     ),
@@ -101,8 +104,6 @@ def configuration(name: str) -> Any:
         if settings:
             vision["mlp_dim"] = settings["hidden_size"] * 4
         return transformers.SamConfig(vision_config=vision)
-    if kind == "CLIPVisionModelWithProjection":
-        return transformers.CLIPVisionConfig(**settings)
     found = getattr(transformers, kind.replace("Model", "Config"))
     return found(**{**(_DINOV2 if kind == "Dinov2Model" else {}), **settings})
 

@@ -174,13 +174,12 @@ def test_a_rebuilt_session_must_give_its_golden_output(lasting, pictures):
     assert told["rebuilt"] >= 1
 
 
-@pytest.mark.parametrize(("spoilt", "rebuilt"), [(1, 0), (2, 1)])
+@pytest.mark.parametrize(("spoilt", "rebuilt"), [(1, 0), (3, 1)])  # the third is of its golden pair
 def test_vectors_that_are_no_numbers_are_asked_for_again(lasting, pictures, undisturbed, spoilt, rebuilt):
     plan = Plan(lambda run, size, provider: run <= spoilt, spoil=True)
     encoder, told, waits, _ = lasting(plan, asked="cuda")
     np.testing.assert_allclose(encoder.embed(pictures[:3]), undisturbed[:3], rtol=0, atol=1e-5)
-    assert told["rebuilt"] == told.total() == rebuilt
-    assert not waits
+    assert told["rebuilt"] == told.total() == rebuilt == len(waits)
 
 
 def test_a_device_that_makes_no_numbers_of_anything_is_left_for_the_cpu(lasting, pictures, undisturbed):
@@ -193,9 +192,11 @@ def test_a_device_that_makes_no_numbers_of_anything_is_left_for_the_cpu(lasting,
 def test_a_picture_of_which_a_good_device_makes_no_numbers_is_not_the_device_s_fault(lasting, pictures, undisturbed):
     plan = Plan(lambda run, size, provider: size == 32, spoil=True)  # of the golden pair, alone, it does
     encoder, told, _, _ = lasting(plan, asked="cuda", batch=32)
-    with pytest.raises(NotFinite):
-        encoder.embed(pictures[:32])
-    assert told["rebuilt"] == told.total() == 1
+    for _ in range(10):
+        with pytest.raises(NotFinite):
+            encoder.embed(pictures[:32])
+    assert not told
+    assert len(plan.opened) == 1
     np.testing.assert_allclose(encoder.embed(pictures[:3]), undisturbed[:3], rtol=0, atol=1e-5)
 
 

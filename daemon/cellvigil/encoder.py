@@ -86,6 +86,10 @@ class Encoder:
             raise NotFinite(f"encoder {self.name} gave vectors that are not finite", where=self.provider)
         return vectors
 
+    def check(self) -> None:
+        """Raises BundleError unless the golden input gives the golden output, DeviceError if the device fails."""
+        _check_golden(self)
+
     def close(self) -> None:
         """End the lanes' threads, without waiting for one that hangs in a run. The session goes with its last user."""
         if self.lanes is not None:
@@ -162,14 +166,14 @@ def open_session(
     encoder = load(tuning=tuning)
     _check_ends(encoder)
     try:
-        _check_golden(encoder)
+        encoder.check()
     except (DeviceError, BundleError) as error:
         if not encoder.is_recorded:
             raise
         LOG.warning("encoder %s runs without CUDA graphs: %s", bundle.name, error)
         encoder.close()
         encoder = load(tuning=replace(tuning, cuda_graphs=False))
-        _check_golden(encoder)
+        encoder.check()
     if encoder.device_note:
         LOG.info("encoder %s: %s", bundle.name, encoder.device_note)
     return encoder

@@ -15,6 +15,9 @@ from typing import Any
 from cellvigil.errors import BundleError
 
 MANIFEST = "manifest.json"
+VERIFIED = "verified.json"
+"""Of the state folder: `verify`'s memory of the files whose hashes were verified before."""
+
 _BLOCK = 1 << 20
 
 

@@ -107,6 +107,10 @@ class SamSession:
         masks, iou = self._run(self.decoder, [format_.MASKS, format_.IOU], inputs)
         return masks[:count], iou[:count]
 
+    def check(self) -> None:
+        """Raises BundleError unless the golden picture gives the golden masks, DeviceError if the device fails."""
+        _check_golden(self)
+
     def close(self) -> None:
         """Nothing is held but the sessions, which go with their last user."""
 
@@ -139,7 +143,7 @@ def open_sam(
     decoder = devices.open_model(bundle.decoder_path, device=on, threads=threads, tuning=tuning)
     session = SamSession(bundle, encoder.provider, encoder.note, encoder.session, decoder.session, on_halved)
     _check_ends(session)
-    _check_golden(session)
+    session.check()
     if encoder.note:
         LOG.info("segmenter %s: %s", bundle.name, encoder.note)
     return session

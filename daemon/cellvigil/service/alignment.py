@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cellvigil import config
+from cellvigil.bundle.files import VERIFIED
 from cellvigil.bundle.reference import ReferenceIndex
 from cellvigil.errors import BundleError, CellvigilError, UsageError
 from cellvigil.metrics import AlignmentMetrics
@@ -231,7 +232,7 @@ class SourceAlignment:
     def _opened(self, number: int, sha256: str = "") -> ReferenceIndex:
         """The aligned index of a fit. Raises BundleError as `open_fit` does."""
         house = self._house
-        memory = house.settings.state_dir / "verified.json"
+        memory = house.settings.state_dir / VERIFIED
         bundles = [encoder.bundle for encoder in house.encoders.values()]
         return open_fit(self._fits.bundle(number), self._base.index, bundles, sha256=sha256, memory=memory)
 

@@ -2,8 +2,8 @@
 
 What fails gets a fresh session on the same device, a few times an hour at most; then, if the configuration leaves the
 choice of the device to us, one on the CPU, said aloud; else the service ends, for its supervisor to start it again.
-Numbers that are none are asked for again, at last of a fresh session; one that gives its golden output and still makes
-none of a picture cannot be blamed for it.
+Numbers that are none are asked for once more; a session that gives its golden output and still makes none of a picture
+cannot be blamed for it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,16 @@ _BACKOFF_S = (1.0, 5.0, 20.0)  # before each rebuilding; as many as there are, a
 _HOUR_S = 3600.0
 
 
+def unchanged(bundle: EncoderBundle | SegmenterBundle, now: EncoderBundle | SegmenterBundle) -> None:
+    """Raises BundleError if `now`, in the folder of a `bundle` that is running, is another one.
+
+    Cells would be embedded by other weights than the index's, under the old name.
+    """
+    if now.sha256 != bundle.sha256:
+        what = f"{bundle.name} was replaced while the service runs ({bundle.sha256[:12]}, now {now.sha256[:12]})"
+        raise BundleError(what, where=bundle.folder, hint="bring the earlier one back, or restart with its own index")
+
+
 class Running(Protocol):
     """A loaded model."""
 
@@ -41,6 +51,10 @@ class Running(Protocol):
     @property
     def device_note(self) -> str:
         """Why that is not the GPU; "" otherwise."""
+        ...
+
+    def check(self) -> None:
+        """Raises DeviceError or BundleError unless it gives its golden output."""
         ...
 
     def close(self) -> None:
@@ -98,20 +112,26 @@ class Enduring(Generic[Model]):
         Raises DeviceError when nothing helped, NotFinite when it is not the device's fault, Stopped if the service ends
         meanwhile.
         """
-        again, fresh = False, False
+        again = False
         while True:
             try:
                 return work(self.opened())
             except NotFinite as error:
-                if again and fresh:
+                if again and self._is_good():
                     raise
                 LOGGER.warning("the %s's run is repeated", self.kind, extra={"why": str(error)})
-                if again:
-                    self._give_up()
-                    self._told(self.name, REBUILT)
-                again, fresh = True, again
+                again = not again
             except (DeviceError, BundleError) as error:
                 self.recover(error)
+
+    def _is_good(self) -> bool:
+        """Whether the model as it runs now gives its golden output; one that does not is given up."""
+        try:
+            self.opened().check()
+        except (DeviceError, BundleError) as error:
+            self.recover(error)
+            return False
+        return True
 
     def recover(self, error: DeviceError | BundleError) -> None:
         """Give the session up, and wait before the next is opened; or go over to the CPU; or raise a DeviceError."""

@@ -1,7 +1,8 @@
 """A SAM that outlives its device's troubles, shared by the threads that prepare frames. See `enduring`.
 
-One run at a time: a picture's encoding takes all cores and the most memory of anything here, so frames wait for it in
-line. A run that fails was halved already, down to single prompts (`segment.sam_session`).
+One frame at a time: a picture's encoding takes all cores and the most memory of anything here, so frames wait for it in
+line, and the first is done before the next begins. A run that fails was halved already, down to single prompts
+(`segment.sam_session`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class LastingSam(Enduring[SamSession]):
     ) -> None:
         super().__init__(first, opener, may_degrade=may_degrade, told=told, wait=wait)
         self.together = first.together
-        self._one_at_a_time = threading.Lock()
+        self.turn = threading.RLock()  # held for a frame, and for what is run beside one
 
     @property
     def side(self) -> int:
@@ -49,5 +50,5 @@ class LastingSam(Enduring[SamSession]):
         return self._tried(lambda sam: sam.decode(features, points, labels))
 
     def _tried(self, work: Callable[[SamSession], Made]) -> Made:
-        with self._one_at_a_time:
+        with self.turn:
             return self.endured(work)

@@ -12,7 +12,7 @@ import faiss
 
 from cellvigil import __version__, config
 from cellvigil.bundle.encoder import EncoderBundle, open_encoder
-from cellvigil.bundle.files import MANIFEST
+from cellvigil.bundle.files import MANIFEST, VERIFIED
 from cellvigil.bundle.index import ReferenceIndex, index_folder, open_index
 from cellvigil.bundle.segmenter import SegmenterBundle
 from cellvigil.device_options import Tuning, tuning_of
@@ -24,6 +24,7 @@ from cellvigil.pipeline import Recipe
 from cellvigil.ruled import ruled
 from cellvigil.service.admission import admit, check_precision
 from cellvigil.service.doubts import doubts_of, rejection_of, settings_of, store_doubts
+from cellvigil.service.enduring import unchanged
 from cellvigil.service.lasting import DEGRADED, HALVED, REBUILT, Lasting
 from cellvigil.service.lasting_sam import LastingSam
 from cellvigil.service.pause import Wait
@@ -77,7 +78,7 @@ def open_bundles(settings: config.Config, *, rehash: bool = False) -> Bundles:
     Raises BundleError and UsageError for one that is missing, altered, does not belong to the other, or may not be
     used: see `admission.admit`.
     """
-    memory = None if rehash else settings.state_dir / "verified.json"
+    memory = None if rehash else settings.state_dir / VERIFIED
     indexes: dict[str, ReferenceIndex] = {}
     encoders: dict[str, EncoderBundle] = {}
     for source in settings.sources:
@@ -127,7 +128,11 @@ def open_kitchen(
     wanted = settings.encoder
     check_precision((*bundles.encoders.values(), *((bundles.segmenter,) if bundles.segmenter else ())), wanted)
     tuning = {b.name: tuning_of(settings, b.sha256 if writes else "") for b in bundles.encoders.values()}
-    encoders = {name: _lasting(bundle, wanted, tuning[name], told, wait) for name, bundle in bundles.encoders.items()}
+    memory = settings.state_dir / VERIFIED
+    encoders = {
+        name: _lasting(bundle, wanted, tuning[name], told, wait, memory=memory)
+        for name, bundle in bundles.encoders.items()
+    }
     sam = lasting_sam(bundles.segmenter, settings, told, wait, writes=writes) if bundles.segmenter else None
     cells = found_by(settings.segment, sam)
     recipes = {
@@ -166,7 +171,13 @@ def open_told_kitchen(settings: config.Config, bundles: Bundles, metrics: Metric
 
 
 def _lasting(
-    bundle: EncoderBundle, wanted: config.Encoder, tuning: Tuning, told: Callable[[str, str], None], wait: Wait
+    bundle: EncoderBundle,
+    wanted: config.Encoder,
+    tuning: Tuning,
+    told: Callable[[str, str], None],
+    wait: Wait,
+    *,
+    memory: Path,
 ) -> Lasting:
     def opened(device: str) -> Encoder:
         return open_session(
@@ -178,7 +189,11 @@ def _lasting(
             tuning=tuning,
         )
 
-    return Lasting(opened(wanted.device), opened, may_degrade=wanted.device == "auto", told=told, wait=wait)
+    def again(device: str) -> Encoder:
+        unchanged(bundle, open_encoder(bundle.folder, memory=memory))
+        return opened(device)
+
+    return Lasting(opened(wanted.device), again, may_degrade=wanted.device == "auto", told=told, wait=wait)
 
 
 def _index_folder(source: config.Source, settings: config.Config) -> Path:

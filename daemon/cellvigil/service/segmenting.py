@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from cellvigil import config, segment
-from cellvigil.bundle.files import MANIFEST, read_manifest
+from cellvigil.bundle.files import MANIFEST, VERIFIED, read_manifest
 from cellvigil.bundle.index import ReferenceIndex
 from cellvigil.bundle.licences import check_use
 from cellvigil.bundle.segmenter import KIND, SegmenterBundle, open_segmenter
+from cellvigil.data import I32, U8
 from cellvigil.device_options import tuning_of
 from cellvigil.errors import BundleError
 from cellvigil.pipeline import Recipe
@@ -21,7 +22,7 @@ from cellvigil.segment.sam import sam_segmenter
 from cellvigil.segment.sam_model import SamModel
 from cellvigil.segment.sam_session import SamSession, open_sam
 from cellvigil.segment.sam_tiles import tiles_of
-from cellvigil.service.enduring import HALVED
+from cellvigil.service.enduring import HALVED, unchanged
 from cellvigil.service.lasting_sam import LastingSam
 from cellvigil.service.pause import Wait
 
@@ -91,7 +92,11 @@ def lasting_sam(
             on_halved=lambda: told(bundle.name, HALVED),
         )
 
-    return LastingSam(opened(wanted.device), opened, may_degrade=wanted.device == "auto", told=told, wait=wait)
+    def again(device: str) -> SamSession:
+        unchanged(bundle, open_segmenter(bundle.folder, memory=settings.state_dir / VERIFIED))
+        return opened(device)
+
+    return LastingSam(opened(wanted.device), again, may_degrade=wanted.device == "auto", told=told, wait=wait)
 
 
 def found_by(settings: config.Segment, sam: LastingSam | None) -> FoundBy:
@@ -99,7 +104,13 @@ def found_by(settings: config.Segment, sam: LastingSam | None) -> FoundBy:
     plain = segment.opencv_segmenter(settings)
     if sam is None:
         return FoundBy(plain)
-    return FoundBy(sam_segmenter(settings, sam, plain), {f"{_MARK}{sam.name}": sam.bundle.sha256})
+    outlined = sam_segmenter(settings, sam, plain)
+
+    def in_turn(image: U8, pixel_size_um: float) -> I32:
+        with sam.turn:
+            return outlined(image, pixel_size_um)
+
+    return FoundBy(in_turn, {f"{_MARK}{sam.name}": sam.bundle.sha256})
 
 
 def outline_doubts(
