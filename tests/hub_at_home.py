@@ -38,7 +38,10 @@ class _Asked(BaseHTTPRequestHandler):
                 for path in files
             ]
             self._send(json.dumps(tree).encode(), {"Content-Type": "application/json"}, body=body)
-        elif rest.startswith(f"resolve/{COMMIT}/") and (self.server.folder / Path(rest).name).is_file():
+        elif (
+            rest.startswith((f"resolve/{COMMIT}/", "resolve/main/"))
+            and (self.server.folder / Path(rest).name).is_file()
+        ):
             content = (self.server.folder / Path(rest).name).read_bytes()
             self._send(content, {"ETag": f'"{_etag(content)}"', "X-Repo-Commit": COMMIT}, body=body)
         else:

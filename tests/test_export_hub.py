@@ -73,6 +73,63 @@ def test_the_newest_revision_is_resolved_to_its_commit_and_kept(tmp_path: Path) 
         assert json.loads(find(cache, NOWHERE, revision).stdout) == [COMMIT, FILES]  # of the cache
 
 
+FETCH = "import sys, huggingface_hub as hub; [hub.hf_hub_download(sys.argv[1], name) for name in sys.argv[2:]]"
+LOAD = "import sys, transformers; transformers.AutoModel.from_pretrained(sys.argv[1])"  # without a preprocessor
+
+
+@pytest.mark.parametrize(
+    ("fill", "revision"),
+    [([LOAD, REPOSITORY], ""), ([FETCH, REPOSITORY, "config.json", "model.safetensors"], COMMIT)],
+    ids=["newest, as transformers", "pinned"],
+)
+def test_a_cache_that_transformers_filled_is_completed(tmp_path: Path, fill: list[str], revision: str) -> None:
+    folder, cache = saved(whole("dinov2"), tmp_path / "published"), tmp_path / "cache"
+    with serving(REPOSITORY, folder) as hub:
+        filled = ran(["-c", *fill], cache, hub.address)
+        assert filled.returncode == 0, filled.stderr
+        before = find(cache, NOWHERE, revision)
+        assert json.loads(before.stdout) == [COMMIT, ["config.json", "model.safetensors"]]
+        assert "facebook/dinov2-small is taken from the cache, which holds no preprocessor_config.json" in before.stderr
+        asked = len(hub.asked)
+        found = find(cache, hub.address, revision)
+        assert not any("model.safetensors" in path for path in hub.asked[asked:])  # that was there
+    assert json.loads(found.stdout) == [COMMIT, FILES]
+    again = find(cache, NOWHERE, revision)
+    assert (json.loads(again.stdout), again.stderr) == ([COMMIT, FILES], "")
+
+
+@pytest.mark.parametrize("revision", ["", COMMIT], ids=["newest", "pinned"])
+def test_a_cached_pickle_is_not_taken_where_safetensors_are_published(tmp_path: Path, revision: str) -> None:
+    folder, cache = saved(whole("dinov2"), tmp_path / "published"), tmp_path / "cache"
+    (folder / "pytorch_model.bin").write_bytes(b"the same, as a pickle")
+    there = ["config.json", "preprocessor_config.json", "pytorch_model.bin"]
+    with serving(REPOSITORY, folder) as hub:
+        assert ran(["-c", FETCH, REPOSITORY, *there], cache, hub.address).returncode == 0
+        before = find(cache, NOWHERE, revision)
+        assert json.loads(before.stdout) == [COMMIT, there]
+        assert "which holds no model.safetensors, and the hub cannot be had" in before.stderr
+        found = find(cache, hub.address, revision)
+    assert json.loads(found.stdout) == [COMMIT, sorted([*there, "model.safetensors"])]
+
+
+@pytest.mark.parametrize("gone", ["preprocessor_config.json", "model.safetensors"])
+def test_what_upstream_does_not_publish_is_not_missed(tmp_path: Path, gone: str) -> None:
+    folder, cache = saved(whole("dinov2"), tmp_path / "published"), tmp_path / "cache"
+    content = (folder / gone).read_bytes()
+    (folder / gone).unlink()
+    if gone == "model.safetensors":
+        (folder / "pytorch_model.bin").write_bytes(content)
+    there = sorted(path.name for path in folder.iterdir())
+    with serving(REPOSITORY, folder) as hub:
+        assert json.loads(find(cache, hub.address).stdout) == [COMMIT, there]
+        fetched = len(hub.asked)
+        assert json.loads(find(cache, hub.address, COMMIT).stdout) == [COMMIT, there]
+        assert hub.asked[fetched:] == []  # what there is at that commit is known
+    for revision in ("", COMMIT):
+        found = find(cache, NOWHERE, revision)
+        assert (json.loads(found.stdout), found.stderr) == ([COMMIT, there], "")
+
+
 def test_without_safetensors_the_pickle_is_fetched(tmp_path: Path) -> None:
     folder = saved(whole("dinov2"), tmp_path / "published")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")

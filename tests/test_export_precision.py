@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
+from cellvigil import device
 from cellvigil.bundle.encoder import MODEL, open_encoder
 from cellvigil.data import Fit
 from cellvigil.encoder import one_minus_cosine, open_session
@@ -128,6 +130,7 @@ def test_a_lower_precision_is_a_bundle_of_its_own(cells: Path, checkpoint: Path,
     told = bundle.manifest["gate"]
     assert (told["measured"], told["passed"], told["accepted_below_gate"]) == (True, True, False)
     assert (told["images"], told["cells"], told["classes"]) == ("cells", 248, ["bright", "dark"])
+    assert told["device"] in {"cuda", "cpu, roundings written out"}
     assert told["centred_cosine"]["percentile_1"] >= 0.999
     pixels = labelled_cells(cells, Fit(16), 3).pictures(np.arange(5))
     both = [open_session(each, device="cpu").embed(pixels) for each in (usual, bundle)]
@@ -175,6 +178,30 @@ def test_a_file_system_without_links_makes_no_difference(
     monkeypatch.setattr(os, "link", refused)
     assert halved(tmp_path / "copied") == linked
     assert asked
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")  # onnxruntime is asked for a GPU and has none
+def test_what_was_measured_where_is_told(
+    cells: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that says it has a GPU: int8 never asks for it, and fp16 tells what it got."""
+    asked = []
+
+    def opened(model: Path, **options: Any) -> device.Session:
+        asked.append(options["device"])
+        return usually(model, **options)
+
+    usually = device.open_model
+    monkeypatch.setattr(device, "open_model", opened)
+    monkeypatch.setattr(gate.devices, "missing", lambda *_: ())
+    given = {"weights": checkpoint, "gate_images": cells, "accept_below_gate": True}
+    bundle = export(TINY, out=tmp_path / "int8", precision="int8", **given)
+    assert set(asked) == {"cpu"}
+    assert bundle.manifest["gate"]["device"] == "cpu"
+    asked.clear()
+    bundle = export(TINY, out=tmp_path / "fp16", precision="fp16", **given)
+    assert "auto" in asked
+    assert bundle.manifest["gate"]["device"] in {"cuda", "cpu, roundings written out"}
 
 
 def test_a_waived_gate_is_told(checkpoint: Path, tmp_path: Path) -> None:

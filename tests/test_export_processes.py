@@ -3,18 +3,24 @@
 import errno
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from cellvigil.errors import BundleError, UsageError
+import tiny_encoder
+from cellvigil.assays.sheet import WrongCells
+from cellvigil.errors import BadFile, BundleError, CellvigilError, NotFinite, NotYet, StoreFull, UsageError
+from cellvigil.install.steps import InstallError
 from cellvigil_export import checking, golden
 from cellvigil_export.apart import apart
+from cellvigil_export.cells import labelled_cells
 from cellvigil_export.make import export
 from cellvigil_export.zoo import declared
 
@@ -23,6 +29,10 @@ SIDE = 8
 
 def mistaken(where: Path) -> None:
     raise UsageError("the weights are not there", where=where, hint="bring them")
+
+
+def broken(where: Path) -> None:
+    raise BadFile("truncated", "it ends early", where=where, hint="copy it again")
 
 
 def on_a_full_disk() -> None:
@@ -52,6 +62,50 @@ def test_an_error_of_what_is_made_apart_is_the_error_itself(tmp_path: Path) -> N
     with pytest.raises(OSError, match="no room") as full:
         apart(on_a_full_disk)
     assert full.value.errno == errno.ENOSPC
+
+
+@needs_none
+def test_a_complaint_of_a_picture_keeps_its_reason_on_the_way(tmp_path: Path) -> None:
+    with pytest.raises(BadFile) as caught:
+        apart(broken, tmp_path)
+    error = caught.value
+    assert (error.reason, error.what, error.hint) == ("truncated", "it ends early", "copy it again")
+    assert (error.where, str(error)) == (str(tmp_path), f"it ends early ({tmp_path}); copy it again")
+
+
+COMPLAINTS = [
+    *(
+        kind("it", where="there", hint="do so")
+        for kind in (UsageError, BundleError, NotFinite, StoreFull, InstallError)
+    ),
+    BadFile("empty", "it", where="there"),
+    NotYet("it", hint="do so", becomes="unreadable"),
+    WrongCells(["line 2", "line 3"], Path("sheet.csv")),  # made of other things than it holds
+]
+
+
+@pytest.mark.parametrize("error", COMPLAINTS, ids=lambda error: type(error).__name__)
+def test_every_complaint_is_the_same_after_a_trip(error: CellvigilError) -> None:
+    back = pickle.loads(pickle.dumps(error))
+    assert type(back) is type(error)
+    assert vars(back) == vars(error)
+    assert (str(back), back.args) == (str(error), error.args)
+
+
+@needs_none
+def test_a_broken_picture_is_named_by_an_export_that_is_made_apart(tmp_path: Path) -> None:
+    cells = tiny_encoder.drawn_cells(tmp_path / "cells")
+    path = labelled_cells(cells, tiny_encoder.DECLARATION.preprocessing.fit, 3).paths[
+        41
+    ]  # none of those looked at before
+    os.truncate(path, 200)
+    declaration = replace(tiny_encoder.DECLARATION, needs_torch=True)
+    given = {"weights": tiny_encoder.weights(tmp_path / "tiny"), "out": tmp_path / "out"}
+    with pytest.raises(BadFile) as caught:
+        export(declaration, **given, precision="fp16", gate_images=cells)
+    assert caught.value.where == str(path)
+    assert caught.value.reason in {"truncated", "unreadable"}
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @needs_none

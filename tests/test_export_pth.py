@@ -3,7 +3,7 @@
 import os
 import pickle
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from cellvigil.data import Array
 from cellvigil.errors import BundleError
+from cellvigil_export.checkpoint import held, tensors
 from cellvigil_export.legacy_pth import read_legacy_pth
 from cellvigil_export.weights import packaged_weights
 from cellvigil_export.zoo import declared
@@ -210,3 +211,29 @@ def test_other_formats_are_told_apart(tmp_path: Path, content: bytes, complaint:
 def test_a_checkpoint_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="cannot be read"):
         read_legacy_pth(tmp_path / "none.pth")
+
+
+# torch's own reader of the same format, which files outside of the packages are read by.
+OLD = checkpoint(state({"w": tensor(storage("0", 6), 0, (6,), (1,))}), {"0": SIX})
+
+
+def with_another_key(content: bytes) -> bytes:
+    """The list of the storages at its end names one that the tensors do not."""
+    there = pickle.dumps(["0"], 2)
+    return content.replace(there, pickle.dumps(["9"], 2))
+
+
+@pytest.mark.export
+@pytest.mark.parametrize("change", [lambda content: content[:28], with_another_key], ids=["cut", "another key"])
+def test_what_torch_asserts_of_a_damaged_file_is_a_complaint_in_a_line(
+    tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
+    pytest.importorskip("torch", reason="needs the extra `export`")
+    path = tmp_path / "checkpoint.pth"
+    path.write_bytes(OLD)
+    assert tensors(held(path))["w"].tolist() == SIX.tolist()
+    path.write_bytes(change(OLD))
+    assert path.read_bytes() != OLD
+    with pytest.raises(BundleError, match="not a plain checkpoint of tensors") as caught:
+        tensors(held(path))
+    assert (caught.value.where, "\n" in str(caught.value)) == (str(path), False)

@@ -114,8 +114,12 @@ def without(state: dict[str, Any], name: str) -> dict[str, Any]:
         ),
         (lambda state: without(state, "image_encoder.pos_embed"), "not a SAM"),
         (lambda _: {"layer.weight": torch.zeros(2, 2)}, "not a SAM"),
+        (
+            lambda state: {**state, "image_encoders.x": torch.zeros(1), "adapter.weight": torch.zeros(1)},
+            r"not a SAM \(unexpected: adapter\.weight, image_encoders\.x\)",
+        ),
     ],
-    ids=["missing", "unexpected", "shape", "no positions", "another network"],
+    ids=["missing", "unexpected", "shape", "no positions", "another network", "of no part"],
 )
 def test_weights_that_do_not_fit_are_refused(network: Any, change: Any, told: str, tmp_path: Path) -> None:
     path = tmp_path / "sam.pth"

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 import cellvigil_export
+from cellvigil.bundle.licences import check_use
 from cellvigil.data import Fit
 from cellvigil.errors import BundleError, CellvigilError, UsageError
 from cellvigil_export.checkpoint import held, settings
 from cellvigil_export.declaration import Declaration
+from cellvigil_export.listing import commercial_use, described
 from cellvigil_export.segmenters import SEGMENTERS
 from cellvigil_export.weights import find, to_bring
 from cellvigil_export.zoo import ENCODERS, declared
@@ -48,6 +50,16 @@ def test_the_papers_encoders_are_there() -> None:
     others = ("convnextv2-large", "swinv2-large", "clip-vit-large", "vit-mae-huge", "sam-vit-base", "sam-vit-large")
     cells = ("sam-vit-huge", "cell-dino-hpa-l16", "cell-dino-cp-s8", "efficientnet-lite0", "mobilenetv2")
     assert ENCODERS.keys() >= {*others, *cells}
+
+
+@pytest.mark.parametrize("name", [f"dinobloom-{size}" for size in "sblg"])
+def test_weights_whose_licence_nobody_names_are_for_no_commercial_use(name: str) -> None:
+    row = described(declared(name))
+    assert row["licences"] == {"upstream": "Apache-2.0", "weights": "NOASSERTION"}
+    assert commercial_use(row) == "not stated"
+    check_use(name, row, "research", where=Path("bundle"))
+    with pytest.raises(BundleError, match="the licence of its weights is not known"):
+        check_use(name, row, "commercial", where=Path("bundle"))
 
 
 def test_an_undeclared_encoder_is_refused_with_those_there_are() -> None:

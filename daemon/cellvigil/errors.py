@@ -7,6 +7,7 @@ and as a quarantine entry; the message is for a person.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -21,10 +22,19 @@ class CellvigilError(Exception):
         self.hint = hint
         super().__init__(what, str(where), hint)
 
+    def __reduce__(self) -> tuple[Callable[..., CellvigilError], tuple[object, ...], dict[str, object]]:
+        """The same error in another process, of the very same kind: kinds are made of different things."""
+        return _carried, (type(self), self.args), self.__dict__
+
     def __str__(self) -> str:
         place = f" ({self.where})" if self.where else ""
         todo = f"; {self.hint}" if self.hint else ""
         return f"{self.what}{place}{todo}"
+
+
+def _carried(kind: type[CellvigilError], arguments: tuple[object, ...]) -> CellvigilError:
+    """An error of that kind that still lacks its attributes."""
+    return kind.__new__(kind, *arguments)
 
 
 class UsageError(CellvigilError):

@@ -11,25 +11,14 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import ParamSpec, TypeVar
 
-from cellvigil.errors import BundleError, CellvigilError
+from cellvigil.errors import BundleError
 from cellvigil_export.heap import return_what_is_freed
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class _Complaint:
-    """An error of ours on its way between two processes."""
-
-    kind: type[CellvigilError]
-    what: str
-    where: str
-    hint: str
 
 
 def apart(work: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
@@ -41,13 +30,10 @@ def apart(work: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
         return here(work, *arguments, **options)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
-            found = pool.submit(_tried, work, arguments, options).result()
+            return pool.submit(_alone, work, arguments, options).result()
         except BrokenProcessPool:
             what = "the process that makes the model was ended from outside"
             raise BundleError(what, hint="memory ran out? try on a larger machine") from None
-    if isinstance(found, _Complaint):
-        raise found.kind(found.what, where=found.where, hint=found.hint)
-    return found
 
 
 def here(work: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
@@ -55,9 +41,6 @@ def here(work: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
     return work(*arguments, **options)
 
 
-def _tried(work: Callable[..., R], arguments: tuple[object, ...], options: dict[str, object]) -> R | _Complaint:
+def _alone(work: Callable[..., R], arguments: tuple[object, ...], options: dict[str, object]) -> R:
     return_what_is_freed()
-    try:
-        return work(*arguments, **options)
-    except CellvigilError as error:
-        return _Complaint(type(error), error.what, error.where, error.hint)
+    return work(*arguments, **options)

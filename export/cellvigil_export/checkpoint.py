@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -119,7 +120,7 @@ def _read(path: Path) -> State:
             mapped = zipfile.is_zipfile(path)  # the older format is a stream, which cannot be
             return _unwrapped(torch.load(path, map_location="cpu", weights_only=True, mmap=mapped))
     except (
-        *(SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile),
+        *(SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, struct.error, AssertionError),
         *(RuntimeError, EOFError, OSError, TypeError, ValueError, KeyError, IndexError, AttributeError),
     ) as error:
         first = str(error).strip().partition("\n")[0]

@@ -80,12 +80,13 @@ def check_cells(cells: LabelledCells, rows: I64) -> None:
         raise UsageError(what, where=cells.folder, hint=f"{LEAST} cells of two classes are the least")
 
 
-def vectors(model: Path, cells: LabelledCells, rows: I64) -> tuple[F32, str]:
-    """The model's vectors (n, dimension) of some pictures, and where they were computed: "cuda" where it is, or "cpu".
+def vectors(model: Path, cells: LabelledCells, rows: I64, *, device: str = "auto") -> tuple[F32, str]:
+    """The model's vectors (n, dimension) of some pictures, and where they were computed: "cuda" or "cpu".
 
-    Raises BadFile for a picture that does not open, BundleError for a model that gives numbers that are none.
+    `device`: "auto" is a GPU where one can be had, and else the CPU. Raises BadFile for a picture that does not open,
+    BundleError for a model that gives numbers that are none, DeviceError for a device asked for by name and not had.
     """
-    session, provider = _opened(model)
+    session, provider = _opened(model, device)
     size = 1 if provider == "cpu" else _TOGETHER
     blocks = [rows[start : start + size] for start in range(0, len(rows), size)]
 
@@ -99,15 +100,10 @@ def vectors(model: Path, cells: LabelledCells, rows: I64) -> tuple[F32, str]:
     return found, provider
 
 
-def on_gpu() -> bool:
-    """Whether models are run on a GPU here."""
-    return not devices.missing(devices.runtime().get_available_providers(), "cuda")
-
-
-def _opened(model: Path) -> tuple[Any, str]:
-    """A session on the GPU where there is one; on the CPU one thread a run, and the weights in memory once."""
-    if on_gpu():
-        opened = devices.open_model(model, device="auto", threads=1)
+def _opened(model: Path, device: str) -> tuple[Any, str]:
+    """A session on the GPU where it may and does run there; on the CPU one thread a run, and the weights held once."""
+    if device != "cpu" and not devices.missing(devices.runtime().get_available_providers(), "cuda"):
+        opened = devices.open_model(model, device=device, threads=1)
         return opened.session, opened.provider
     return parity.opened(model, threads=1), "cpu"
 

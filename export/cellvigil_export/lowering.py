@@ -23,6 +23,8 @@ from cellvigil_export.declaration import Declaration, Preprocessing
 
 PRECISIONS = ("fp32", "fp16", "int8")
 WAIVE = "--accept-below-gate"
+WRITTEN_OUT = "cpu, roundings written out"
+"""The gate's "device" of fp16 where no GPU was: the figures are of a copy that rounds wherever the model may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +78,14 @@ def lower(model: Path, declaration: Declaration, used: Preprocessing, wanted: Lo
     cells = labelled_cells(wanted.gate_images, used.fit, declaration.channels)
     calibrating, rows = parts(cells)
     gate.check_cells(cells, rows)
-    usual, _ = gate.vectors(model, cells, rows)
-    if wanted.precision == "int8":
+    is_int8 = wanted.precision == "int8"
+    usual, device = gate.vectors(model, cells, rows, device="cpu" if is_int8 else "auto")  # it runs nowhere else
+    if is_int8:
         told = int8.to_int8(model, cells, calibrating)
-        vectors, device = gate.vectors(model, cells, rows)
+        vectors, device = gate.vectors(model, cells, rows, device="cpu")
     else:
         told = {}
-        vectors, device = _halves(model, cells, rows)
+        vectors, device = _halves(model, cells, rows, device)
     figures = gate.compare(usual, vectors, cells.labels[rows])
     _judge(figures, declaration, wanted)
     measured = {"measured": True, "images": cells.folder, "classes": list(cells.classes), "device": device}
@@ -108,15 +111,15 @@ def parts(cells: LabelledCells) -> tuple[I64, I64]:
     return calibrating, cells.spread(gate.MOST, np.array(kept, dtype=np.int64))
 
 
-def _halves(model: Path, cells: LabelledCells, rows: I64) -> tuple[F32, str]:
-    """Bring `model` to half precision; its vectors, and where they were computed.
+def _halves(model: Path, cells: LabelledCells, rows: I64, device: str) -> tuple[F32, str]:
+    """Bring `model` to half precision; its vectors, and how they were computed, where those of fp32 were: `device`.
 
     On the CPU those of a copy in which every rounding is written out: onnxruntime's kernels compute in single precision
     there, casts between two of them are taken out, and what a GPU gives would be flattered.
     """
-    if gate.on_gpu():
+    if device != "cpu":
         half.to_half(model)
-        return gate.vectors(model, cells, rows)
+        return gate.vectors(model, cells, rows, device=device)
     with tempfile.TemporaryDirectory(dir=model.parent, prefix=".rounding.") as folder:
         copy = Path(folder) / model.name
         shutil.copyfile(model, copy)
@@ -124,9 +127,9 @@ def _halves(model: Path, cells: LabelledCells, rows: I64) -> tuple[F32, str]:
         if beside.is_file():
             _beside(beside, copy.with_name(beside.name))
         half.to_half(copy, written_out=True)
-        found = gate.vectors(copy, cells, rows)
+        found, _ = gate.vectors(copy, cells, rows, device=device)
     half.to_half(model)
-    return found
+    return found, WRITTEN_OUT
 
 
 def _beside(weights: Path, there: Path) -> None:

@@ -20,7 +20,8 @@ from cellvigil.errors import BundleError
 from cellvigil_export import checkpoint as checkpoints
 from cellvigil_export import loading, tinyvit, torch_graph, vision
 from cellvigil_export.declaration import Declaration, Made
-from cellvigil_export.sam_names import VISION, is_tiny, layer_count, renamed
+from cellvigil_export.sam_names import VISION, is_tiny, layer_count, renamed, strangers
+from cellvigil_export.strict import refuse
 
 _BAND = 64 << 20  # bytes of one copy of a band's attention, a picture
 _ARCHITECTURE = "sam"
@@ -50,10 +51,11 @@ def image_encoder(state: Mapping[str, Any], declaration: Declaration, where: Pat
     """The image encoder of a renamed `state`, a ViT or MobileSAM's TinyViT: normalised pictures to features.
 
     It has a `side` (of its pictures) and a `width`. Raises BundleError, listing what differs, unless it fits exactly,
-    or if it is not the size that was declared.
+    if the checkpoint holds what is of no part of a SAM, or if it is not the size that was declared.
     """
     own = {name: tensor for name, tensor in state.items() if name.startswith(VISION)}
     encoder = tinyvit.loaded(own, where) if is_tiny(own) else _vit(own, where)
+    refuse({"unexpected": strangers(state)}, of="a SAM", where=where)
     if (encoder.side, encoder.width) != (declaration.input_size, declaration.width):
         what = f"a SAM of width {encoder.width} for {encoder.side} pixels is not {declaration.name}"
         hint = f"it has {declaration.width} and {declaration.input_size}: another SAM's weights?"

@@ -75,6 +75,11 @@ def renamed(state: Mapping[str, Any]) -> State:
     return found
 
 
+def strangers(state: Mapping[str, Any]) -> list[str]:
+    """Names in a renamed `state` that belong to no part of a SAM."""
+    return sorted(key for key in state if not key.startswith((VISION, PROMPTS, MASKS)) and key != POSITIONS)
+
+
 def is_tiny(state: Mapping[str, Any]) -> bool:
     """Whether the image encoder is MobileSAM's TinyViT, whichever naming."""
     return any(key.startswith((_ORIGINAL + _TINY, VISION + _TINY)) for key in state)

@@ -1,13 +1,15 @@
 """Where an encoder's weights come from: a path, a package, or the hub at a pinned revision.
 
-The hub is asked through huggingface_hub, and its files lie in that package's cache. Where it cannot be had, the error
-says which files to bring, from which page, and how to name them.
+The hub is asked through huggingface_hub, and its files lie in that package's cache, which others fill too, not always
+with all that is wanted here. Where the hub cannot be had, the cache is taken as it is, and what it lacks is told. Where
+there is no cache either, the error says which files to bring, from which page, and how to name them.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +21,12 @@ from cellvigil_export.checkpoint import CONFIG, WHOLE, held
 from cellvigil_export.declaration import Declaration, Packaged
 from cellvigil_export.preprocessor import FILE, FILES
 
+LOG = logging.getLogger("cellvigil")
+
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_DESCRIPTIONS = (CONFIG, *FILES)
 _FORMS = tuple(  # what is fetched: the descriptions, and the tensors whole or in shards; the last name is looked for
-    [CONFIG, *FILES, *tensors]
+    [*_DESCRIPTIONS, *tensors]
     for name in WHOLE
     for tensors in ([name], [f"{Path(name).stem}-*-of-*{Path(name).suffix}", f"{name}.index.json"])
 )
@@ -100,37 +105,68 @@ def _from_hub(declaration: Declaration, revision: str | None) -> Found:
         hint = f"pip install 'cellvigil[export]', or {to_bring(declaration)}"
         raise UsageError(f"{declaration.checkpoint} is on the hub, which needs huggingface_hub", hint=hint) from None
     name, asked = declaration.checkpoint, revision or "main"
-    folder: Path | None
+    if _COMMIT.fullmatch(asked) and (folder := _cached(hub, name, asked)) and not _lacking(hub, name, folder):
+        return Found(folder, folder.name)  # the cache's folders are named by their commits
     try:
-        commit = asked if _COMMIT.fullmatch(asked) else str(hub.HfApi().model_info(name, revision=asked).sha)
-        folder = _cached(hub, name, commit) or _fetched(hub, name, asked)
+        folder = _fetched(hub, name, asked)
     except (OSError, ValueError, errors.HTTPError) as error:  # the last: of its HTTP client, also where nobody answers
+        first = (str(error).strip() or type(error).__name__).partition("\n")[0]
         folder = _cached(hub, name, asked)  # as it was when the hub was last asked
         if folder is None:
-            first = (str(error).strip() or type(error).__name__).partition("\n")[0]
             what = f"{name} at {asked} cannot be had from the hub: {first}"
             raise UsageError(what, hint=to_bring(declaration)) from None
-    return Found(folder, folder.name)  # the cache's folders are named by their commits
+        if lacks := ", ".join(_lacking(hub, name, folder)):
+            told = "%s is taken from the cache, which holds no %s, and the hub cannot be had (%s): %s"
+            LOG.warning(told, name, lacks, first, "what is declared, and the tensors that are there, are used instead")
+    return Found(folder, folder.name)
 
 
 def _cached(hub: Any, name: str, revision: str) -> Path | None:
-    """The files of that commit, or of what a branch was, if they were fetched before."""
-    for patterns in _FORMS:
-        try:
-            folder = Path(
-                hub.snapshot_download(name, revision=revision, local_files_only=True, allow_patterns=patterns)
-            )
-            if held(folder).config is not None:
-                return folder
-        except (OSError, UsageError, BundleError):  # not there, or not all of it
-            continue
-    return None
+    """The folder of that commit, or of what a branch was, with a configuration and tensors; it may lack the rest."""
+    try:
+        folder = Path(hub.snapshot_download(name, revision=revision, local_files_only=True, allow_patterns=[CONFIG]))
+        return folder if held(folder).config is not None else None
+    except (OSError, UsageError, BundleError):  # not there, or not all of its tensors
+        return None
 
 
 def _fetched(hub: Any, name: str, revision: str) -> Path:
-    """The descriptions, and the tensors in the first form that is there; a branch's name is remembered by the cache."""
+    """The descriptions, and the tensors in the first form that is there; what is in the cache is not fetched again.
+
+    A branch's name is remembered by the cache. Raises OSError or ValueError where not all of it can be had.
+    """
     there = {entry.rfilename for entry in hub.HfApi().model_info(name, revision=revision).siblings or ()}
-    for patterns in _FORMS:
-        if patterns[-1] in there:
-            return Path(hub.snapshot_download(name, revision=revision, allow_patterns=patterns))
-    raise ValueError(f"there is neither {WHOLE[0]} nor {WHOLE[1]}")
+    form = next((patterns for patterns in _FORMS if patterns[-1] in there), None)
+    if form is None:
+        raise ValueError(f"there is neither {WHOLE[0]} nor {WHOLE[1]}")
+    folder = Path(hub.snapshot_download(name, revision=revision, allow_patterns=form))
+    if missing := _missing(folder, there):  # it gives what it has where the hub falls silent
+        raise ConnectionError(f"{', '.join(missing)} did not come")
+    return folder
+
+
+def _lacking(hub: Any, name: str, folder: Path) -> list[str]:
+    """Which files of a cached folder are missing: of those that upstream has, or usually has if nobody remembers."""
+    there = _remembered(hub, name, folder.name)
+    if there is None:
+        is_safe = held(folder).tensors[0].suffix == Path(WHOLE[0]).suffix
+        there = {CONFIG, FILE} if is_safe else {CONFIG, FILE, WHOLE[0]}
+    return _missing(folder, there)
+
+
+def _remembered(hub: Any, name: str, commit: str) -> set[str] | None:
+    """The files upstream at that commit, as the cache remembers them; only newer releases do, and of whole fetches."""
+    tree = getattr(hub, "get_cached_repo_tree", None)
+    if tree is None:
+        return None
+    try:
+        return {file.path for file in tree(name, revision=commit)}
+    except hub.errors.CachedRepoTreeNotFoundError:
+        return None
+
+
+def _missing(folder: Path, there: set[str]) -> list[str]:
+    """The descriptions and the first form of the tensors, as far as they are `there` upstream and not in `folder`."""
+    tensors = next((patterns[-1] for patterns in _FORMS if patterns[-1] in there), None)
+    wanted = [file for file in (*_DESCRIPTIONS, tensors) if file is not None and file in there]
+    return [file for file in wanted if not (folder / file).is_file()]

@@ -85,7 +85,8 @@ _DINOBLOOM = tuple(
         vector=_CLASS_TOKEN,
         dimension=dimension,
         preprocessing=_imagenet(Fit(224, "bilinear")),
-        licences=_APACHE,
+        # The authors' repository is known as Apache-2.0; the weights lie elsewhere, and what could be read names none.
+        licences=Licences(upstream="Apache-2.0", weights="NOASSERTION"),
         architecture="dinov2",
         page="https://zenodo.org/records/10908163",
     )
