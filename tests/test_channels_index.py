@@ -152,6 +152,20 @@ def test_annotated_frames_of_several_pages_and_all_that_may_follow(encoders, tmp
     assert index.encoders[0].dimension == 36
 
 
+@pytest.mark.parametrize(("crop_um", "warned"), [(24, True), (16, False)])
+def test_cells_at_another_scale_than_a_multi_channel_encoder_was_shown_are_told(tmp_path, capsys, crop_um, warned):
+    """One that normalises each picture by itself, of 32 px: crops of 48 px are resized, those of 32 px are not."""
+    outside = {"side": 32, "resample": "area", "shortest": 0}
+    grid_bundle(tmp_path / "own", channels=4, preprocessing={"outside_the_graph": outside, "mean": [], "std": []})
+    for state in ("live", "dead"):
+        for number in range(6):
+            planes = np.concatenate([cell(state, number), cell(state, 50 + number)[:1]])
+            write_pages(tmp_path / "cells" / state / f"{number}.tif", planes)
+    given = ("--images", tmp_path / "cells", "--pixel-size", 0.5, "--crop-um", crop_um, "--channels", "A,B,C,D")
+    assert run(tmp_path / "own", tmp_path / "indexes", "build", "cells", *given, "--encoder", "grid4") == 0
+    assert ("--crop-um 16 shows cells at their own scale" in capsys.readouterr().out) == warned
+
+
 @pytest.mark.parametrize("how", [(), ("--per-channel",)])
 def test_single_images_are_classified_by_their_channels(singles, encoders, tmp_path, capsys, how):
     out = tmp_path / "indexes"

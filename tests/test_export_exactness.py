@@ -1,4 +1,5 @@
-"""An encoder sees what its checkpoint's own image processor makes of the same cell: at most one grey level apart.
+"""An encoder sees what its checkpoint's own image processor makes of the same cell, SAM as a segmenter what its own
+makes of the same frame: at most one grey level apart.
 
 Ours: `normalize` cuts and fits, the graph normalises. Theirs: transformers' image processor on the cell as it was cut,
 made from the file that comes with the checkpoint; it resizes by Pillow. Where torchvision is installed it resizes by
@@ -23,8 +24,10 @@ from cellvigil.data import F32, U8, Fit
 from cellvigil.device import runtime
 from cellvigil.normalize import crops
 from cellvigil.resample import fitted
+from cellvigil.segment.sam_tiles import picture_of, tiles_of
 from cellvigil_export.declaration import Preprocessing
 from cellvigil_export.preprocessor import FILE, preprocessing_of
+from cellvigil_export.segmenters import SEGMENTERS
 from cellvigil_export.zoo import declared
 from published_processors import PUBLISHED
 from real_cells import photographs
@@ -116,6 +119,34 @@ def test_what_a_file_leaves_unsaid_is_what_its_class_takes_for_granted(
     wanted = np.asarray(processor(picture, return_tensors="np")["pixel_values"])[0]
     got = (fitted(picture, used.fit) * used.scale - np.array(used.mean)) / np.array(used.std)
     np.testing.assert_allclose(got.transpose(2, 0, 1), wanted, atol=1e-4)
+
+
+FRAMES = ((1022, 1024), (904, 1224), (1021, 2048), (2044, 1530), (400, 301))
+"""Sizes of frames: as long as SAM's picture, longer, of which 1021 would be 510.5, taller, and shorter."""
+
+
+@pytest.mark.parametrize("shape", FRAMES)
+@pytest.mark.parametrize("diameter", [400, 30])
+def test_sam_as_a_segmenter_sees_what_its_own_image_processor_makes(
+    shape: tuple[int, int], diameter: int, real_images: Path, tmp_path: Path
+) -> None:
+    """Whole frames, and the tiles of frames of small cells, each as if it were a photograph."""
+    (tmp_path / FILE).write_text(json.dumps(PUBLISHED["sam-vit-base"]))
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path)
+    used, side = SEGMENTERS["mobile-sam"].preprocessing, SEGMENTERS["mobile-sam"].input_size
+    frames = [image.pixels for image, _, _ in photographs(real_images, blood=1, phase=4)[-4:]]
+    field = np.block([frames[:2], frames[2:]])[: shape[0], : shape[1]]
+    tiles = tiles_of(shape, diameter, side)
+    assert (len(tiles) > 1) == (diameter * side < 40 * max(shape))
+    for tile in (tiles[0], tiles[-1]):
+        part = field[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
+        made = processor(np.repeat(part[..., None], 3, axis=2), return_tensors="np")
+        wanted = np.asarray(made["pixel_values"])[0].transpose(1, 2, 0)
+        assert tuple(np.asarray(made["reshaped_input_sizes"])[0]) == (tile.rows, tile.columns)
+        got = (picture_of(field, tile, side) * used.scale - np.array(used.mean)) / np.array(used.std)
+        got[tile.rows :] = got[:, tile.columns :] = 0  # in the graph: test_export_segmenter.py
+        apart = np.abs(got - wanted) * np.array(used.std) / used.scale
+        assert float(apart.max()) <= 1.001  # grey levels, and float32's rounding
 
 
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])

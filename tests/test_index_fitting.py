@@ -13,7 +13,7 @@ from cellvigil.data import ClaheRule, Fit, ImageRule
 from cellvigil.errors import UsageError
 from cellvigil_indexes.changing import with_cells
 from cellvigil_indexes.draft import draft_of
-from cellvigil_indexes.inputs.fitting import check_encoders_fit
+from cellvigil_indexes.inputs.fitting import check_encoders_fit, scale_warnings
 from cellvigil_indexes.writing import write_index
 from index_fixtures import write_plain_index
 
@@ -44,6 +44,29 @@ def test_encoders_that_cannot_look_at_the_rules_pictures(bundle, change, colour,
     other = replace(bundle, manifest=content, **change)
     with pytest.raises(UsageError, match=told):
         check_encoders_fit(ImageRule(colour=colour), [bundle, other])
+
+
+@pytest.mark.parametrize(
+    ("crop_um", "channels", "mean", "warned"),
+    [
+        (28.0, 5, [], True),  # 56 px, resized to 128
+        (70.0, 5, [], False),  # 140 px
+        (64.0, 5, [], False),  # 128 px: as they are
+        (71.0, 5, [], True),  # 142 px
+        (28.0, 5, [0.5] * 5, False),  # normalised as a photograph is, and fitted as one
+        (28.0, 3, [], False),
+    ],
+)
+def test_a_crop_of_another_scale_than_a_multi_channel_encoder_was_shown_is_told(
+    bundle, crop_um, channels, mean, warned
+):
+    rule = ImageRule(pixel_size_um=0.5, crop_um=crop_um, colour="channels", channels=("a", "b", "c", "d", "e"))
+    content = {**bundle.manifest, "preprocessing": {**bundle.manifest["preprocessing"], "mean": mean}}
+    other = replace(bundle, name="cp", fit=Fit(128), channels=channels, manifest=content)
+    told = scale_warnings(rule, [bundle, other])
+    assert [text for text in told if "cp" in text and "128 px" in text and "--crop-um 64 " in text] == told
+    assert bool(told) == warned
+    assert scale_warnings(replace(rule, frame_normalised=False), [bundle, other]) == []
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from PIL import Image
 
 from cellvigil.data import U8, Fit, ImageRule
 from cellvigil.normalize import AnalysisImage, crops, fit_single
-from cellvigil.resample import RESAMPLES, by_area, fitted
+from cellvigil.resample import RESAMPLES, bilinear, by_area, fitted
 from real_cells import photographs
 
 PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -27,7 +27,11 @@ def noise(side: int, channels: int, seed: int) -> U8:
 
 
 def pillow(picture: U8, side: int, kind: str) -> U8:
-    return np.asarray(Image.fromarray(picture).resize((side, side), PILLOW[kind]))
+    return pillow_to(picture, (side, side), kind)
+
+
+def pillow_to(picture: U8, shape: tuple[int, int], kind: str) -> U8:
+    return np.asarray(Image.fromarray(picture).resize(shape[::-1], PILLOW[kind]))
 
 
 def former(picture: U8, side: int) -> U8:
@@ -64,6 +68,46 @@ def test_resampling_is_pillows_on_photographs(real_images: Path):
         picture = np.ascontiguousarray(image.pixels[:351, :351])
         for kind in PILLOW:
             np.testing.assert_array_equal(fitted(picture, Fit(224, kind)), pillow(picture, 224, kind))
+
+
+sides = st.tuples(st.integers(1, 70), st.integers(1, 70))
+
+
+def pillow_in_passes(picture: U8, shape: tuple[int, int]) -> U8:
+    """Its two passes one by one: which comes first in a single call is up to its version."""
+    return pillow_to(pillow_to(picture, (picture.shape[0], shape[1]), "bilinear"), shape, "bilinear")
+
+
+@given(sides, sides, st.sampled_from([(), (3,)]), st.integers(0, 9))
+def test_pictures_that_are_not_square_are_pillows_two_passes_to_the_bit(size, shape, colours, seed):
+    picture = np.random.default_rng(seed).integers(0, 256, (*size, *colours), dtype=np.uint8)
+    before = picture.copy()
+    got = bilinear(picture, shape)
+    np.testing.assert_array_equal(got, pillow_in_passes(picture, shape))
+    np.testing.assert_array_equal(picture, before)
+    assert np.abs(got.astype(np.int16) - pillow_to(picture, shape, "bilinear")).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [((2048, 1021), (1024, 511)), ((904, 1224), (756, 1024)), ((220, 219), (1024, 1019)), ((1, 900), (1, 1024))],
+)
+def test_frames_and_parts_of_frames_are_pillows(size, shape):
+    frame = np.random.default_rng(3).integers(0, 256, (size[0] + 9, size[1] + 5), dtype=np.uint8)
+    part = frame[4 : 4 + size[0], 2 : 2 + size[1]]  # as a tile is: rows that do not lie one behind the other
+    got = bilinear(part, shape)
+    np.testing.assert_array_equal(got, pillow_in_passes(part, shape))
+    assert np.abs(got.astype(np.int16) - pillow_to(part, shape, "bilinear")).max() <= 1
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_each_channel_of_a_picture_that_is_not_square_is_resized_by_itself(channels):
+    picture = np.random.default_rng(4).integers(0, 256, (40, 70, channels), dtype=np.uint8)
+    got = bilinear(picture, (25, 90))
+    assert got.shape == (25, 90, channels)
+    for channel in range(channels):
+        alone = pillow_in_passes(np.ascontiguousarray(picture[..., channel]), (25, 90))
+        np.testing.assert_array_equal(got[..., channel], alone)
 
 
 @given(

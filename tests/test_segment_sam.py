@@ -29,6 +29,17 @@ bits = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1,
 # ---- slow twins
 
 
+def lines_slowly(lines, wanted):
+    """Lines (n, m) as (wanted, m): each the mean of those near it, weighed by a triangle as wide as the step."""
+    step = len(lines) / wanted
+    wide = max(step, 1.0)
+    made = []
+    for place in range(wanted):
+        weights = [max(0.0, 1 - abs((line + 0.5) - (place + 0.5) * step) / wide) for line in range(len(lines))]
+        made.append(sum(weight * line for weight, line in zip(weights, lines, strict=True)) / sum(weights))
+    return np.array(made)
+
+
 def pieces_slowly(there):
     """Every connected piece (by sides) as a set of places."""
     left = {tuple(place) for place in np.argwhere(there).tolist()}
@@ -286,6 +297,56 @@ def test_a_picture_is_grey_in_three_channels_and_black_beyond():
     assert not picture[60:].any()
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 70), st.floats(20, 90), st.integers(0, 9))
+def test_a_picture_is_the_tile_resized_as_slow_weighing_does(height, width, diameter, seed):
+    """Bilinear, and antialiased where it is made smaller: SAM's image processor. At most one grey level apart."""
+    image = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+    for tile in tiles_of(image.shape, diameter, 32)[:2]:
+        part = image[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width].astype(float)
+        wanted = lines_slowly(lines_slowly(part, tile.rows).T, tile.columns).T
+        picture = picture_of(image, tile, 32).astype(float)
+        assert np.abs(picture[: tile.rows, : tile.columns] - wanted[..., None]).max() <= 1.0 + 1e-6
+        assert not picture[tile.rows :].any()
+        assert not picture[:, tile.columns :].any()
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.floats(2, 400))
+def test_each_tile_s_longer_side_is_the_whole_picture_s(height, width, diameter):
+    """Of what the image processor would make of the tile: its longest side 1024, the other rounded half up."""
+    for tile in tiles_of((height, width), diameter, 1024):
+        scale = 1024 / max(tile.height, tile.width)
+        assert (tile.rows, tile.columns) == tuple(max(1, int(n * scale + 0.5)) for n in (tile.height, tile.width))
+
+
+@pytest.mark.parametrize(
+    ("shape", "centre", "diameter"),
+    [
+        ((1021, 2048), (400.0, 1500.0), 300),
+        ((904, 1224), (300.0, 700.0), 160),
+        ((512, 512), (200.0, 310.0), 90),
+        ((210, 300), (90.0, 140.0), 60),
+        ((700, 900), (331.0, 512.0), 21),  # in tiles
+    ],
+)
+def test_what_stands_in_the_picture_comes_back_to_where_it_was(shape, centre, diameter):
+    """The picture's own brightness as logits: a disc is cut out where it lies in the frame, at its size."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    away = np.hypot(y + 0.5 - centre[0], x + 0.5 - centre[1])
+    image = np.clip(128 + 120 * (diameter / 2 - away) / (diameter / 2), 0, 255).astype(np.uint8)
+    tiles = tiles_of(shape, diameter, SIDE)
+    assert (len(tiles) > 1) == (diameter == 21)
+    tile = tiles[owner(tiles, *centre)]
+    picture = picture_of(image, tile, SIDE)[..., 0].astype(np.float32)
+    logits = (picture.reshape(SIDE // 4, 4, SIDE // 4, 4).mean(axis=(1, 3)) - 128) / 8
+    mask = cut_out(logits, 0.9, tile, shape)
+    assert mask is not None
+    ys, xs = np.nonzero(mask.bits)
+    found = (ys.mean() + mask.box[0] + 0.5, xs.mean() + mask.box[1] + 0.5)
+    assert found == pytest.approx(centre, abs=0.02 * diameter)
+    assert mask.area == pytest.approx(np.pi * diameter**2 / 4, rel=0.06)
+
+
 @settings(max_examples=30)
 @given(st.integers(20, 400), st.integers(20, 400), st.floats(8, 60))
 def test_a_point_lies_in_the_picture_where_its_pixel_is(height, width, diameter):
@@ -369,6 +430,27 @@ def test_boxes_give_each_cell_an_outline_in_its_box(toy, shape, radius):
     _, in_box = disc_image(shape, centres, radius * (1 + 2 * MARGIN))
     for number in range(1, len(centres) + 1):
         assert overlap_of(labels == number, in_box == number) > 0.85
+
+
+def test_a_cell_that_its_tile_cuts_off_keeps_its_own_outline(toy):
+    """SAM sees but a part of it; its outline would end in a straight line where the tile does."""
+    shape, diameter = (700, 900), 16.0
+    tiles = tiles_of(shape, diameter, SIDE)
+    first = tiles[0]
+    end = first.x + first.width  # of the first tile, inside the frame
+    long, at_the_frame, small = 1, 2, 3
+    cells = np.zeros(shape, np.int32)
+    cells[90:102, end - 100 : end + 40] = long
+    cells[0:16, 40:56] = at_the_frame
+    cells[40:56, 110:126] = small
+    assert end < shape[1]
+    assert not any(tile.x <= end - 100 and end + 40 <= tile.x + tile.width for tile in tiles)
+    wanted = config.Segment(method="sam", cell_diameter_um=diameter, min_area_um2=20.0, max_area_um2=5000.0)
+    labels = sam_segmenter(wanted, toy, lambda _image, _um: cells)(np.full(shape, 128, np.uint8), 1.0)
+    np.testing.assert_array_equal(labels == long, cells == long)
+    for asked in (at_the_frame, small):  # the model's ellipses: the frame's own border cuts nothing off
+        assert overlap_of(labels == asked, cells == asked) > 0.7
+        assert not np.array_equal(labels == asked, cells == asked)
 
 
 def test_labels_on_a_coarser_grid_are_brought_to_the_image_s(toy):

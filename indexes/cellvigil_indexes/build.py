@@ -18,7 +18,7 @@ from cellvigil.errors import BundleError, UsageError
 from cellvigil_indexes.draft import Draft
 from cellvigil_indexes.inputs import leaks
 from cellvigil_indexes.inputs.collecting import Progress, collect, open_bundles, start
-from cellvigil_indexes.inputs.fitting import check_encoders_fit
+from cellvigil_indexes.inputs.fitting import check_encoders_fit, scale_warnings
 from cellvigil_indexes.inputs.gathering import Gathering
 from cellvigil_indexes.inputs.labelled import LabelledImage, in_channels
 from cellvigil_indexes.inputs.outlining import sam_of, sam_told
@@ -102,6 +102,7 @@ def build(plan: Plan, progress: Progress) -> ReferenceIndex:
             **({"channel_ranges": how.channel_ranges.get("")} if rule.channels else {}),  # the same, by channel
             "warnings": [
                 *plan.provenance.get("warnings", []),
+                *scale_warnings(rule, bundles),
                 *collected.warnings,
                 *leaks.within(collected.cells, collected.thumbnails),
             ],

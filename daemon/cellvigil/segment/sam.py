@@ -4,8 +4,9 @@ The model comes in from outside (`sam_model.SamModel`). Kirillov et al., "Segmen
 generator for the points. What either way is worth, and costs, is in benchmarks/README.md.
 
 - boxes: one prompt a cell, one mask a prompt. Every cell that OpenCV found is in the answer: with SAM's outline, or,
-  where SAM's is refused (no cell's size, or a better cell's mask over it), with its own. No other filter: the
-  generator's are made to reject what nobody asked for, and would refuse most outlines of phase-contrast cells.
+  where SAM's is refused (no cell's size, cut off by its tile, or a better cell's mask over it), with its own. No other
+  filter: the generator's are made to reject what nobody asked for, and would refuse most outlines of phase-contrast
+  cells.
 - grid: `points_per_side` points along the longer side of each picture, three masks each, filtered as published.
 """
 
@@ -48,7 +49,8 @@ def segment_by_boxes(image: U8, pixel_size_um: float, settings: Segment, model: 
     boxes = boxes_of(cells, count)
     diameter = settings.cell_diameter_um / pixel_size_um
     limits = replace(limits_of(settings, pixel_size_um), min_iou=0.0, min_stability=0.0)
-    tiles = tiles_of((image.shape[0], image.shape[1]), diameter, model.side)
+    shape = (image.shape[0], image.shape[1])
+    tiles = tiles_of(shape, diameter, model.side)
     there = [row for row in range(count) if boxes[row, 2] > 0]
     home = {row: owner(tiles, *boxes[row].reshape(2, 2).mean(axis=0)) for row in there}
     masks: list[Mask | None] = [None] * count
@@ -56,7 +58,7 @@ def segment_by_boxes(image: U8, pixel_size_um: float, settings: Segment, model: 
         rows = [row for row in there if home[row] == place]
         prompts = box_prompts(boxes[rows].astype(np.float32), tile, MARGIN * diameter)
         for row, (logits, iou) in zip(rows, answers(image, tile, prompts, model), strict=True):
-            masks[row] = _tidy(cut_out(logits[SINGLE], float(iou[SINGLE]), tile, cells.shape), limits)
+            masks[row] = _whole(logits[SINGLE], float(iou[SINGLE]), tile, shape, limits)
     return from_boxes(masks, cells, limits)
 
 
@@ -100,20 +102,21 @@ def _tile_masks(image: U8, tile: Tile, prompts: Prompts, limits: Limits, model: 
             # Before a mask is drawn in full: most are of the ground, or of half the frame.
             rough = np.count_nonzero(logits[token] > 0) * pixel
             if iou[token] >= limits.min_iou and limits.min_area / 2 <= rough <= 2 * limits.max_area:
-                mask = _tidy(cut_out(logits[token], float(iou[token]), tile, shape), limits)
-                if mask is not None and not _cut_off(mask, tile, shape):
+                mask = _whole(logits[token], float(iou[token]), tile, shape, limits)
+                if mask is not None:
                     yield mask
 
 
-def _tidy(mask: Mask | None, limits: Limits) -> Mask | None:
-    """The mask without holes that are smaller than the smallest cell."""
-    if mask is None:
+def _whole(logits: F32, iou: float, tile: Tile, shape: tuple[int, int], limits: Limits) -> Mask | None:
+    """A mask without holes that are smaller than the smallest cell; None if there is none, or its tile cuts it off."""
+    mask = cut_out(logits, iou, tile, shape)
+    if mask is None or _cut_off(mask, tile, shape):
         return None
     return trimmed(mask.box, without_holes(mask.bits, limits.min_area), mask.iou, mask.stability)
 
 
 def _cut_off(mask: Mask, tile: Tile, shape: tuple[int, int]) -> bool:
-    """Whether a mask ends at a border of its tile that is none of the frame: the neighbouring tile has it whole."""
+    """Whether a mask ends at a border of its tile that is none of the frame: the rest is not in the picture."""
     y0, x0, y1, x1 = mask.box
     ends = ((y0, tile.y, 0), (x0, tile.x, 0), (y1, tile.y + tile.height, shape[0]), (x1, tile.x + tile.width, shape[1]))
     return any(at == end and end != border for at, end, border in ends)

@@ -1,8 +1,9 @@
 """How a frame is cut into the square pictures that SAM takes, and the way between the two grids. Pure.
 
-SAM's own way is one picture: the longer side brought to 1024 pixels, the rest left black (Kirillov et al. 2023). Its
-masks have a pixel of four, so a cell that would be small there is not seen well. Such frames are cut into tiles that
-overlap by two cells, so that each cell lies whole in one of them.
+SAM's own way is one picture: the longer side brought to 1024 pixels, the rest left black (Kirillov et al. 2023), pixel
+by pixel as its image processor does it. Its masks have a pixel of four, so a cell that would be small there is not seen
+well. Such frames are cut into tiles that overlap by two cells, so that each cell lies whole in one of them, and each
+tile is brought to the same size.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 
 from cellvigil.data import F32, U8
+from cellvigil.resample import bilinear
 
 LEAST_CELL = 40  # pixels of the picture to a cell's diameter, below which the frame is cut (see benchmarks/README.md)
 _OVERLAP = 2.0  # of tiles, in cell diameters
@@ -44,19 +46,18 @@ def tiles_of(shape: tuple[int, int], diameter: float, side: int) -> tuple[Tile, 
     height, width = shape
     whole = side / max(shape)
     if diameter * whole >= LEAST_CELL or max(shape) == 1:
-        return (_tile((0, 0), shape, whole, side),)
-    scale = LEAST_CELL / diameter
-    reach = max(1, math.floor(side / scale))
+        return (_tile((0, 0), shape, whole),)
+    reach = max(1, math.floor(side * diameter / LEAST_CELL))
     overlap = min(math.ceil(_OVERLAP * diameter), reach // 2)
     return tuple(
-        _tile((y, x), (min(reach, height), min(reach, width)), scale, side)
+        _tile((y, x), (min(reach, height), min(reach, width)), side / reach)
         for y in _starts(height, reach, overlap)
         for x in _starts(width, reach, overlap)
     )
 
 
-def _tile(corner: tuple[int, int], shape: tuple[int, int], scale: float, side: int) -> Tile:
-    rows, columns = (min(max(round(length * scale), 1), side) for length in shape)
+def _tile(corner: tuple[int, int], shape: tuple[int, int], scale: float) -> Tile:
+    rows, columns = (max(int(length * scale + 0.5), 1) for length in shape)  # rounded as the image processor does
     return Tile(*corner, *shape, scale, rows, columns)
 
 
@@ -76,10 +77,9 @@ def owner(tiles: tuple[Tile, ...], y: float, x: float) -> int:
 def picture_of(image: U8, tile: Tile, side: int) -> U8:
     """The tile as SAM's picture, (side, side, 3) u8: grey repeated as red, green and blue, black beyond it."""
     part = image[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
-    how = cv2.INTER_AREA if tile.scale < 1 else cv2.INTER_LINEAR
-    picture = np.zeros((side, side, 3), np.uint8)
-    picture[: tile.rows, : tile.columns] = cv2.resize(part, (tile.columns, tile.rows), interpolation=how)[..., None]
-    return picture
+    grey = np.zeros((side, side), np.uint8)
+    grey[: tile.rows, : tile.columns] = bilinear(part, (tile.rows, tile.columns))
+    return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
 
 
 def to_picture(tile: Tile, points: F32) -> F32:

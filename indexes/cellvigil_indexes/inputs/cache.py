@@ -34,6 +34,9 @@ from cellvigil_indexes.inputs.labelled import LabelledImage
 from cellvigil_indexes.inputs.pictures import PICTURES
 from cellvigil_indexes.inputs.scene import PictureRule, channel_of, intensity_of, ranges_of, size_of
 
+OUTLINED = 2
+"""Rises when SAM outlines cells otherwise than before."""
+
 _ABOUT = "about"  # the array that names a file's whole key
 
 
@@ -87,7 +90,7 @@ def picture_key(image: LabelledImage, how: PictureRule) -> str:
             "channel": channel_of(image),
             "outlines": how.outlines.model_dump(mode="json") if how.outlines else None,
             "shape": image.shape,
-            **({"segmenter": how.sam.bundle.sha256, "on": how.sam.provider} if how.sam else {}),
+            **({"segmenter": how.sam.bundle.sha256, "on": how.sam.provider, "outlined": OUTLINED} if how.sam else {}),
             **({"ranges": dict(ranges_of(image, how)), "planes": image.planes} if how.rule.channels else {}),
         }
     )

@@ -17,6 +17,8 @@ from cellvigil.bundle.encoder import EncoderBundle
 from cellvigil.data import ImageRule
 from cellvigil.errors import UsageError
 
+_OFF_SCALE = 0.1  # of an encoder's side, above which a crop is worth a word
+
 
 def check_encoders_fit(rule: ImageRule, bundles: Sequence[EncoderBundle]) -> None:
     """Raises UsageError for an encoder that cannot look at pictures made by `rule`, or that is named twice."""
@@ -29,6 +31,25 @@ def check_encoders_fit(rule: ImageRule, bundles: Sequence[EncoderBundle]) -> Non
             raise UsageError(f"encoder {bundle.name} {why}", where=bundle.folder, hint=hint)
         if (order := bundle.manifest["input"].get("colour", "RGB")) != "RGB":
             raise UsageError(f"encoder {bundle.name} takes {order} pictures, not RGB", where=bundle.folder)
+
+
+def scale_warnings(rule: ImageRule, bundles: Sequence[EncoderBundle]) -> list[str]:
+    """Which encoders see cells at another scale than their authors showed them, in words.
+
+    One that takes several channels at once and normalises each picture by itself (Cell-DINO) was shown crops of its own
+    side, never a resized picture; `Fit` resizes whatever the rule cuts out.
+    """
+    if not rule.frame_normalised:
+        return []  # of ready-made pictures each has its own scale
+    width, told = round(rule.crop_um / rule.pixel_size_um), []
+    for bundle in bundles:
+        side, mean = bundle.input_size, bundle.manifest.get("preprocessing", {}).get("mean")
+        if bundle.channels > len("rgb") and mean == [] and abs(width - side) > _OFF_SCALE * side:
+            told.append(
+                f"encoder {bundle.name} was made for crops of {side} px as they are, and sees {width} px resized; "
+                f"--crop-um {side * rule.pixel_size_um:g} shows cells at their own scale"
+            )
+    return told
 
 
 def check_same_rule(index: ImageRule, cells: ImageRule | None, *, where: str = "") -> None:
