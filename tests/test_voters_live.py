@@ -101,6 +101,7 @@ def test_one_voter_has_no_agreement_on_record(lab: Lab):
     ("index", "source", "said", "silent"),
     [
         ("voted", {}, "was aligned to another device", "was not accepted"),
+        ("voted", {}, "cells of a class that it lacks are mostly called the nearest one", "was not accepted"),
         ("doubtful", {}, "was not accepted as a fit", "has too few witnesses"),
         ("doubtful", {"same_device_as_index": True}, "has too few witnesses of its target", "build it again"),
     ],

@@ -51,6 +51,10 @@ def _aligned_doubts(source: config.Source, wanted: config.Classify, index: Refer
     """An index that was carried to another device: nothing was calibrated there but, perhaps, novelty."""
     told = index.alignment or {}
     yield "was aligned to another device, without labels: calls have no probability, and shares are not corrected"
+    yield (
+        "was aligned without labels: cells of a class that it lacks are mostly called the nearest one, which no figure "
+        "tells here; have an expert look at the cells that its voters disagree on"
+    )
     if wanted.min_probability is not None:
         yield "has no calibrated probability: classify.min_probability has no effect; see the voters' agreement instead"
     if not told.get("accepted", True):
