@@ -16,7 +16,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
 from cellvigil import device
 from cellvigil.bundle.encoder import open_encoder
 from cellvigil.encoder import open_session
-from cellvigil.errors import DeviceError, NotFinite
+from cellvigil.errors import BadFile, DeviceError
 from cellvigil.service.lasting import Lasting
 from cellvigil.service.pause import Stopped
 from cellvigil_export import golden
@@ -193,8 +193,9 @@ def test_a_picture_of_which_a_good_device_makes_no_numbers_is_not_the_device_s_f
     plan = Plan(lambda run, size, provider: size == 32, spoil=True)  # of the golden pair, alone, it does
     encoder, told, _, _ = lasting(plan, asked="cuda", batch=32)
     for _ in range(10):
-        with pytest.raises(NotFinite):
+        with pytest.raises(BadFile, match="not finite") as caught:
             encoder.embed(pictures[:32])
+        assert caught.value.reason == "no_numbers"
     assert not told
     assert len(plan.opened) == 1
     np.testing.assert_allclose(encoder.embed(pictures[:3]), undisturbed[:3], rtol=0, atol=1e-5)

@@ -28,9 +28,10 @@ from cellvigil.segment.sam import sam_segmenter
 from cellvigil.segment.sam_session import BUCKETS, open_sam, open_same_sam
 from cellvigil.segment.sam_tiles import tiles_of
 from cellvigil.service import enduring, serve
+from cellvigil.service.doubts import outline_doubts
 from cellvigil.service.lasting_sam import LastingSam
 from cellvigil.service.pause import Stopped
-from cellvigil.service.segmenting import Pace, outline_doubts
+from cellvigil.service.segmenting import Pace
 from cellvigil.store.reader import plate_lines
 from cellvigil.store.recover import plate_folders
 from cellvigil_indexes.cli import main as index_command

@@ -75,7 +75,7 @@ class Encoder:
         down to single pictures: memory may be short. Raises UsageError for pictures of another shape, DeviceError if
         the device fails with one picture (NotFinite if it gives numbers that are none).
         """
-        self._check(pixels)
+        self._check_pictures(pixels)
         plan = batch_plan(len(pixels), self.buckets, RUN_COST[self.provider])
         starts = tuple(itertools.accumulate(plan, initial=0))[:-1]
         blocks = [pixels[start : start + size] for start, size in zip(starts, plan, strict=True)]
@@ -95,7 +95,7 @@ class Encoder:
         if self.lanes is not None:
             self.lanes.shutdown(wait=False, cancel_futures=True)
 
-    def _check(self, pixels: U8) -> None:
+    def _check_pictures(self, pixels: U8) -> None:
         side = self.input_size
         fits = pixels.ndim == 4 and pixels.shape[1:3] == (side, side) and pixels.shape[3] in {1, self.bundle.channels}
         if pixels.dtype != np.uint8 or not fits:

@@ -52,7 +52,7 @@ class DeviceError(CellvigilError):
 
 
 class NotFinite(DeviceError):
-    """A model gave numbers that are none. Where the device gives its golden output, the picture is to blame."""
+    """A model gave numbers that are none. A running service finds out whose fault that is: see `service.enduring`."""
 
 
 class StoreError(CellvigilError):
@@ -123,5 +123,6 @@ REASONS: dict[str, str] = {
     "incomplete": "the segmentation channel never came",
     "store_damaged": "the frame that the file belongs to is damaged in the store: repair it, then retry the file",
     "crashed": "the process died of a fault, more than once, while it worked on this file",
+    "no_numbers": "a model makes no numbers of the frame, though its device gives the golden output: look at the image",
     "failed": "a stage failed on this frame again and again; the traceback is kept",
 }

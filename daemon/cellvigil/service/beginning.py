@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from cellvigil import config, pipeline
 from cellvigil.data import Baseline, Frame
-from cellvigil.errors import DeviceError, NotFinite
+from cellvigil.errors import DeviceError
 from cellvigil.ledger import Series
 from cellvigil.pipeline import Recipe
 from cellvigil.service.crashes import Working
@@ -93,9 +93,6 @@ def measure(first: First, working: Working) -> Measured:
         try:
             with working.on(first.source.name, [item.stat for item in ticket.files.slices]):
                 return work()
-        except NotFinite as error:  # a good device makes no numbers of this frame
-            failed.append((ticket, error))
-            return None
         except DeviceError:  # no frame's fault: it ends the service, and the frames stay in the folder
             raise
         except Exception as error:  # noqa: BLE001 - it ends as in the flow: the desk decides what it means
@@ -121,8 +118,8 @@ def _together(frames: Sequence[Frame], recipe: Recipe) -> Baseline | None:
     """The baseline of these frames; None if there are none, or one of them does not let itself be measured."""
     try:
         return pipeline.baseline_of(frames, recipe) if frames else None
-    except Exception as error:  # a frame's failure must not end the service: see the caller
-        if isinstance(error, DeviceError) and not isinstance(error, NotFinite):
-            raise
+    except DeviceError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a frame's failure must not end the service: see the caller
         LOGGER.warning("a series' first frames cannot be measured together", extra={"why": repr(error)})
         return None

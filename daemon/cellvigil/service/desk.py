@@ -16,7 +16,7 @@ from functools import partial
 
 from cellvigil import config
 from cellvigil.data import Baseline, Embeddings
-from cellvigil.errors import BadFile, NotFinite, NotYet, StoreError
+from cellvigil.errors import BadFile, NotYet, StoreError
 from cellvigil.ledger import Series
 from cellvigil.metrics import Metrics
 from cellvigil.pipeline import Prepared, Recipe
@@ -196,8 +196,7 @@ class Desk:
         """Decide what a frame's end means.
 
         committed: done. BadFile: quarantine, at once. NotYet: again after the next scan, until its files have not
-        opened for `frame_timeout_s`. Anything else: again `limits.read_retries` times (NotFinite: not again), then
-        quarantine as "failed".
+        opened for `frame_timeout_s`. Anything else: again `limits.read_retries` times, then quarantine as "failed".
         """
         feed = next(feed for feed in self._feeds if feed.source.name == end.source)
         ticket, error = end.ticket, end.error
@@ -208,7 +207,7 @@ class Desk:
             self._put_aside(feed, ticket, error, end.stage)
         elif isinstance(error, NotYet):
             self._wait(feed, ticket, error, end.stage)
-        elif ticket.attempt < self._limits.read_retries and not isinstance(error, NotFinite):  # that was tried again
+        elif ticket.attempt < self._limits.read_retries:
             LOGGER.warning("frame failed, will be tried again", extra=_told(ticket, error))
             feed.again(replace(ticket, attempt=ticket.attempt + 1))
         else:

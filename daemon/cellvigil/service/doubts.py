@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 from cellvigil import config, decide
 from cellvigil.bundle.index import ReferenceIndex
+from cellvigil.bundle.segmenter import SegmenterBundle
+
+_ALIKE = 1.25  # diameters this far apart make other outlines: a fifth too small or large costs 0.07 to 0.10 of F1
 
 
 def store_doubts(store: config.Store) -> Iterator[str]:
@@ -13,6 +16,37 @@ def store_doubts(store: config.Store) -> Iterator[str]:
     floor = store.retention.free_floor_gb
     if floor is not None and floor * 1000 <= store.min_free_mb:
         yield "store: retention.free_floor_gb is not above min_free_mb, so writing waits before anything is deleted"
+
+
+def outline_doubts(
+    settings: config.Segment, index: ReferenceIndex, bundle: SegmenterBundle | None = None
+) -> Iterator[str]:
+    """What a person should know where live cells are blanked along other outlines than the index's cells were.
+
+    `bundle` is the segmenter that outlines live cells; None: OpenCV alone.
+    """
+    provenance = index.manifest.get("provenance", {})
+    diameter = provenance.get("cell_diameter_um")
+    if not index.image_rule.mask or not diameter:
+        return
+    told = provenance.get("segmenter") or {}
+    theirs, ours = told.get("name", ""), bundle.name if bundle else ""
+    if theirs != ours:
+        what = f"has cells that {theirs or 'OpenCV'} outlined, and live ones are outlined by {ours or 'OpenCV'}"
+        again = f"with --segmenter {ours}" if ours else "without --segmenter"
+        yield f"{what}, so their pictures differ: build it again {again}, or change segment.method"
+    elif bundle is not None and told.get("sha256") != bundle.sha256:
+        yield f"has cells that another segmenter {ours} outlined: build it again with this one, or bring that one"
+    elif bundle is not None and settings.sam.prompts != "boxes":
+        yield (
+            f"has cells that {ours} outlined when asked by boxes, and live ones are found by a grid of points, so "
+            "their pictures differ: set segment.sam.prompts: boxes"
+        )
+    if not 1 / _ALIKE <= settings.cell_diameter_um / diameter <= _ALIKE:
+        yield (
+            f"has cells that were outlined at a diameter of {diameter:g} um, and live ones are looked for at "
+            f"{settings.cell_diameter_um:g} um, so their outlines differ: segment.cell_diameter_um"
+        )
 
 
 def doubts_of(source: config.Source, wanted: config.Classify, index: ReferenceIndex) -> Iterator[str]:

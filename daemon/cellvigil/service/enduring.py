@@ -3,7 +3,7 @@
 What fails gets a fresh session on the same device, a few times an hour at most; then, if the configuration leaves the
 choice of the device to us, one on the CPU, said aloud; else the service ends, for its supervisor to start it again.
 Numbers that are none are asked for once more; a session that gives its golden output and still makes none of a picture
-cannot be blamed for it.
+cannot be blamed for it: that is the end of its frame.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 from cellvigil.bundle.encoder import EncoderBundle
 from cellvigil.bundle.segmenter import SegmenterBundle
-from cellvigil.errors import BundleError, DeviceError, NotFinite
+from cellvigil.errors import BadFile, BundleError, DeviceError, NotFinite
 from cellvigil.service.log import LOGGER
 from cellvigil.service.pause import Stopped, Wait
 
@@ -109,8 +109,8 @@ class Enduring(Generic[Model]):
     def endured(self, work: Callable[[Model], Made]) -> Made:
         """What `work` makes of the model as it runs now, whatever that takes.
 
-        Raises DeviceError when nothing helped, NotFinite when it is not the device's fault, Stopped if the service ends
-        meanwhile.
+        Raises DeviceError when nothing helped, BadFile ("no_numbers") when it is not the device's fault, Stopped if the
+        service ends meanwhile.
         """
         again = False
         while True:
@@ -118,7 +118,8 @@ class Enduring(Generic[Model]):
                 return work(self.opened())
             except NotFinite as error:
                 if again and self._is_good():
-                    raise
+                    hint = "look at the image; an encoder in fp32 has more room for numbers than one in fp16"
+                    raise BadFile("no_numbers", error.what, where=error.where, hint=hint) from error
                 LOGGER.warning("the %s's run is repeated", self.kind, extra={"why": str(error)})
                 again = not again
             except (DeviceError, BundleError) as error:

@@ -23,13 +23,13 @@ from cellvigil.neighbours import open_search
 from cellvigil.pipeline import Recipe
 from cellvigil.ruled import ruled
 from cellvigil.service.admission import admit, check_precision
-from cellvigil.service.doubts import doubts_of, rejection_of, settings_of, store_doubts
+from cellvigil.service.doubts import doubts_of, outline_doubts, rejection_of, settings_of, store_doubts
 from cellvigil.service.enduring import unchanged
 from cellvigil.service.lasting import DEGRADED, HALVED, REBUILT, Lasting
 from cellvigil.service.lasting_sam import LastingSam
 from cellvigil.service.pause import Wait
 from cellvigil.service.recipes import Recipes
-from cellvigil.service.segmenting import FoundBy, found_by, lasting_sam, outline_doubts, segmenter_bundle
+from cellvigil.service.segmenting import FoundBy, found_by, lasting_sam, segmenter_bundle
 
 
 @dataclass(frozen=True, slots=True, eq=False)

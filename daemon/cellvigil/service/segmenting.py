@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,6 @@ import numpy as np
 
 from cellvigil import config, segment
 from cellvigil.bundle.files import MANIFEST, VERIFIED, read_manifest
-from cellvigil.bundle.index import ReferenceIndex
 from cellvigil.bundle.licences import check_use
 from cellvigil.bundle.segmenter import KIND, SegmenterBundle, open_segmenter
 from cellvigil.data import I32, U8
@@ -26,7 +25,6 @@ from cellvigil.service.enduring import HALVED, unchanged
 from cellvigil.service.lasting_sam import LastingSam
 from cellvigil.service.pause import Wait
 
-_ALIKE = 1.25  # diameters this far apart make other outlines: a fifth too small or large costs 0.1 of F1
 _MARK = "segmenter:"  # of a record's provenance, before the bundle's name
 
 
@@ -111,37 +109,6 @@ def found_by(settings: config.Segment, sam: LastingSam | None) -> FoundBy:
             return outlined(image, pixel_size_um)
 
     return FoundBy(in_turn, {f"{_MARK}{sam.name}": sam.bundle.sha256})
-
-
-def outline_doubts(
-    settings: config.Segment, index: ReferenceIndex, bundle: SegmenterBundle | None = None
-) -> Iterator[str]:
-    """What a person should know where live cells are blanked along other outlines than the index's cells were.
-
-    `bundle` is the segmenter that outlines live cells; None: OpenCV alone.
-    """
-    provenance = index.manifest.get("provenance", {})
-    diameter = provenance.get("cell_diameter_um")
-    if not index.image_rule.mask or not diameter:
-        return
-    told = provenance.get("segmenter") or {}
-    theirs, ours = told.get("name", ""), bundle.name if bundle else ""
-    if theirs != ours:
-        what = f"has cells that {theirs or 'OpenCV'} outlined, and live ones are outlined by {ours or 'OpenCV'}"
-        again = f"with --segmenter {ours}" if ours else "without --segmenter"
-        yield f"{what}, so their pictures differ: build it again {again}, or change segment.method"
-    elif bundle is not None and told.get("sha256") != bundle.sha256:
-        yield f"has cells that another segmenter {ours} outlined: build it again with this one, or bring that one"
-    elif bundle is not None and settings.sam.prompts != "boxes":
-        yield (
-            f"has cells that {ours} outlined when asked by boxes, and live ones are found by a grid of points, so "
-            "their pictures differ: set segment.sam.prompts: boxes"
-        )
-    if not 1 / _ALIKE <= settings.cell_diameter_um / diameter <= _ALIKE:
-        yield (
-            f"has cells that were outlined at a diameter of {diameter:g} um, and live ones are looked for at "
-            f"{settings.cell_diameter_um:g} um, so their outlines differ: segment.cell_diameter_um"
-        )
 
 
 @dataclass(frozen=True, slots=True)

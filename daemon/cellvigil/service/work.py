@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from cellvigil import config, pipeline
 from cellvigil.data import Baseline, Embeddings, FrameFiles, FrameKey, Record
-from cellvigil.errors import BadFile, DeviceError, NotFinite, StoreError, StoreFull
+from cellvigil.errors import BadFile, DeviceError, StoreError, StoreFull
 from cellvigil.metrics import Metrics
 from cellvigil.pipeline import Prepared, Recipe
 from cellvigil.service import attaching, telling
@@ -162,8 +162,6 @@ class Work:
                 self._patiently(partial(self.store.note_files, frame.key, frame.files), wait)
                 return _End(one)
             return self._record(one, self._known_channels_only(one.prepared), one.embedded)
-        except NotFinite as error:  # a device that gives its golden output makes no numbers of this frame
-            return _End(one, error=error)
         except (StoreError, DeviceError):  # the segmenter's device, when nothing helped: no frame can be blamed for it
             raise
         except Exception as error:  # noqa: BLE001 - the one loop at which a frame's own failure ends
@@ -264,7 +262,7 @@ def embed(batch: Sequence[tuple[Job, Prepared | Late]]) -> list[Embeddings | Exc
     blocks: Iterable[Embeddings | Exception]
     try:
         blocks = pipeline.embed(whole, recipe) if whole else ()
-    except NotFinite as error:
+    except BadFile as error:
         blocks = [error] if len(whole) == 1 else [_embedded_alone(made, recipe) for made in whole]
     each = iter(blocks)
     return [{} if isinstance(made, Late) else next(each) for _, made in batch]
@@ -273,7 +271,7 @@ def embed(batch: Sequence[tuple[Job, Prepared | Late]]) -> list[Embeddings | Exc
 def _embedded_alone(prepared: Prepared, recipe: Recipe) -> Embeddings | Exception:
     try:
         return pipeline.embed([prepared], recipe)[0]
-    except NotFinite as error:
+    except BadFile as error:
         return error
 
 
