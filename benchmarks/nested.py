@@ -1,6 +1,6 @@
 """White blood cells (`pbc`, eight classes), every cell scored out of fold: EWC as tuned, beside what it must match.
 
-    python benchmarks/nested.py [--seeds 5] [--folds 5] [--encoders encoders]
+    python benchmarks/nested.py [--seeds 5] [--folds 5] [--turns 1] [--encoders encoders]
 
 Two encoders with real weights (EfficientNet-Lite0, MobileNetV2). For each seed and outer fold, EWC's encoders and
 settings are tuned, plain k-NN's k and its encoders and scaling are chosen, and certainty is calibrated, all inside the
@@ -52,11 +52,11 @@ BASELINES = "1-NN,5-NN,20-NN,linear-probe,nmtune,majority"
 CHOSEN = "k-NN, chosen inside"
 
 
-def built(folder: Path, encoders: Path) -> ReferenceIndex:
-    """The index of all cells, by both encoders, none set aside."""
+def built(folder: Path, encoders: Path, turns: int) -> ReferenceIndex:
+    """The index of all cells, by both encoders, seen in so many orientations, none set aside."""
     words = ["build", "pbc", "--images", DATA, "--pixel-size", "0.1", "--crop-um", "26", "--set-aside", "0"]
     words += [word for name in ENCODERS for word in ("--encoder", name)]
-    words += ["--encoders", encoders, "--out", folder, "--device", "cpu"]
+    words += ["--encoders", encoders, "--out", folder, "--device", "cpu", "--turns", turns]
     with contextlib.redirect_stdout(io.StringIO()):
         if index_command([str(word) for word in words]):
             raise SystemExit("the index could not be built")
@@ -163,6 +163,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--inner", type=int, default=5)
     parser.add_argument("--scalings", default=",".join(SCALINGS), help="that EWC and k-NN may choose among")
+    parser.add_argument("--turns", type=int, default=1, help="orientations a cell is seen in: 1 or 4")
     parser.add_argument("--encoders", type=Path, default=ROOT / "encoders")
     parser.add_argument("--index", type=Path, help="an index that was built before, instead of building one")
     options = parser.parse_args()
@@ -170,9 +171,10 @@ def main() -> None:
         print(f"skipped: no {DATA}; set CELLVIGIL_TEST_DATA")
         return
     with tempfile.TemporaryDirectory() as place:
-        index = (
-            open_index(options.index) if options.index else built(Path(place), with_encoders(options.encoders, place))
-        )
+        if options.index:
+            index = open_index(options.index)
+        else:
+            index = built(Path(place), with_encoders(options.encoders, place), options.turns)
         began, chosen = time.perf_counter(), []
         splits = split_in_folds(index, k=options.folds, by="cell", seeds=options.seeds)
         scalings = tuple(options.scalings.split(","))

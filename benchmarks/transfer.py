@@ -1,13 +1,13 @@
 """A reference from one microscope serves another: `pbc` and `bccd`, both ways, every choice of `--align` side by side.
 
-    python benchmarks/transfer.py [--crops 18 26] [--encoders encoders] [--work FOLDER]
+    python benchmarks/transfer.py [--crops 18 26] [--turns 1 4] [--encoders encoders] [--work FOLDER]
 
 Lite0 and MobileNetV2, neutrophil, eosinophil, lymphocyte and monocyte (the target has two basophils). A target's labels
-score and do nothing else. Prints, for each crop: balanced accuracy with a 95 % bootstrap interval over target cells and
-the recall of each class; the default fitted on half of the target and scored on the other half; the layout of table 8
-of the transfer paper (filtering x transport x voting) with eight reference classes, what is kept of them, and equation
-24; and where the cells of a class end that the reference lacks. `--work`: keep the embedded sets there, and take those
-that are there already. Chance is 0.25.
+score and do nothing else. Prints, for each crop and number of turns: balanced accuracy with a 95 % bootstrap interval
+over target cells and the recall of each class; the default fitted on half of the target and scored on the other half;
+the layout of table 8 of the transfer paper (filtering x transport x voting) with eight reference classes, what is kept
+of them, and equation 24; and where the cells of a class end that the reference lacks. `--work`: keep the embedded sets
+there, and take those that are there already. Chance is 0.25.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -57,12 +58,12 @@ class Said:
     agreement: np.ndarray
 
 
-def embedded(work: Path, encoders: Path, name: str, crop: int) -> Bank:
-    """All cells of a set, embedded at one crop, as labelled vectors."""
-    folder = work / f"{name}{crop}"
+def embedded(work: Path, encoders: Path, name: str, crop: int, turns: int) -> Bank:
+    """All cells of a set, embedded at one crop in so many orientations, as labelled vectors."""
+    folder = work / f"{name}{crop}x{turns}"
     if not (folder / MANIFEST).is_file():
         source = ["--images", DATA / "pbc"] if name == "pbc" else _bccd()
-        words = ["build", folder.name, *source, "--pixel-size", SCALE[name], "--crop-um", crop]
+        words = ["build", folder.name, *source, "--pixel-size", SCALE[name], "--crop-um", crop, "--turns", turns]
         words += [word for encoder in ENCODERS for word in ("--encoder", encoder)]
         words += ["--encoders", encoders, "--out", work, "--device", "cpu", "--set-aside", 0]
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -241,6 +242,7 @@ def withheld(bank: Bank, target: Bank) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--crops", type=int, nargs="+", default=[18, 26], help="side of a cell's crop, um")
+    parser.add_argument("--turns", type=int, nargs="+", default=[1, 4], help="orientations a cell is seen in")
     parser.add_argument("--encoders", type=Path, default=ROOT / "encoders")
     parser.add_argument("--work", type=Path)
     options = parser.parse_args()
@@ -249,15 +251,16 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as place:
         work = options.work or Path(place)
-        for crop in options.crops:
-            sets = {name: embedded(work, options.encoders, name, crop) for name in SCALE}
+        for crop, turns in product(options.crops, options.turns):
+            sets = {name: embedded(work, options.encoders, name, crop, turns) for name in SCALE}
             four = {name: only(bank, FOUR) for name, bank in sets.items()}
+            how = f"crop {crop} um, turns {turns}"
             for source, target in (("pbc", "bccd"), ("bccd", "pbc")):
-                print(f"## {source} -> {target}, crop {crop} um, {len(four[source])} -> {len(four[target])} cells\n")
+                print(f"## {source} -> {target}, {how}, {len(four[source])} -> {len(four[target])} cells\n")
                 choices(four[source], four[target])
-            print(f"## pbc (eight classes) -> bccd (four), crop {crop} um\n")
+            print(f"## pbc (eight classes) -> bccd (four), {how}\n")
             table8(sets["pbc"], four["bccd"])
-            print(f"## pbc -> bccd with one class withheld, crop {crop} um\n")
+            print(f"## pbc -> bccd with one class withheld, {how}\n")
             withheld(four["pbc"], four["bccd"])
 
 

@@ -35,12 +35,13 @@ def small_assay(**changes: Any) -> Assay:
     return Assay(**{"seed": 3, "timepoints": 3, **SMALL, **changes})
 
 
-def build_index(out: Path, encoder: Path) -> Path:
-    """An index of simulated reference cells; returns the folder of indexes. Its name is `states`."""
+def build_index(out: Path, encoder: Path, *options: str, name: str = "states") -> Path:
+    """An index of simulated reference cells, with further options of `build`; returns the folder of indexes."""
     reference = write_reference(out / "reference", small_assay(), 6)
     code = index_command(
-        ["build", "states", "--coco", str(reference.annotations), "--encoder", encoder.name, "--encoders",
-         str(encoder.parent), "--states", STATES, "--crop-um", "28", "--mask", "--k-max", "12", "--out", str(out)]
+        ["build", name, "--coco", str(reference.annotations), "--encoder", encoder.name, "--encoders",
+         str(encoder.parent), "--states", STATES, "--crop-um", "28", "--mask", "--k-max", "12", "--out", str(out),
+         *options]
     )  # fmt: skip
     assert code == 0
     return out

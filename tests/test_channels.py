@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellvigil import channels, normalize
-from cellvigil.bundle.channels import misfit, ruled_bundle, ruled_sha256
 from cellvigil.bundle.encoder import EncoderBundle, open_encoder
 from cellvigil.bundle.index import check_encoders, open_index
 from cellvigil.bundle.index_manifest import rule_as_dict, rule_from_dict
+from cellvigil.bundle.ruled import misfit, ruled_bundle, ruled_sha256
 from cellvigil.data import Baseline, ClaheRule, Fit, Frame, FrameKey, ImageRule, IntensityRule
 from cellvigil.encoder import open_session
 from cellvigil.errors import BadFile, BundleError, UsageError

@@ -12,9 +12,9 @@ import pytest
 import tifffile
 
 from cellvigil import normalize
-from cellvigil.bundle.channels import ruled_sha256
 from cellvigil.bundle.encoder import open_encoder
 from cellvigil.bundle.index import open_index, reference_cells
+from cellvigil.bundle.ruled import ruled_sha256
 from cellvigil.cli import main
 from cellvigil.data import Frame, FrameKey
 from cellvigil.encoder import open_session

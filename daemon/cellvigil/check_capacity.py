@@ -93,5 +93,5 @@ def _outlining(settings: config.Config, kitchen: Kitchen, fields: Mapping[str, F
 def _seconds_a_cell(recipe: Recipe, seconds: Mapping[str, float]) -> float:
     """What a source's cells take each, of the seconds that each encoder takes for a picture."""
     rule = recipe.index.image_rule
-    pictures = len(rule.channels) if rule.per_channel else 1
+    pictures = rule.turns * (len(rule.channels) if rule.per_channel else 1)
     return pictures * sum(seconds[encoder.name] for encoder in recipe.encoders)

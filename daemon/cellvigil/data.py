@@ -264,6 +264,10 @@ class Fit:
     shortest: int = 0  # the picture is first brought to this side, then its centre cut out; 0 = straight to `side`
 
 
+TURNS = (1, 4)
+"""In how many orientations a cell's picture may be seen: quarter turns need no resampling."""
+
+
 @dataclass(frozen=True, slots=True)
 class ImageRule:
     """How a cell's picture is made; part of an index's manifest, so that live and reference cells pass the same steps.
@@ -285,8 +289,11 @@ class ImageRule:
     # True: an encoder of grey or colour pictures sees each channel by itself, replicated, and the vectors are put one
     # behind the other (Cell-DINO, PLOS 2025, its DINOv2 baseline); False: a multi-channel encoder takes all at once
     per_channel: bool = False
+    turns: int = 1  # 4: each picture is seen upright and turned by 90, 180 and 270 degrees; a cell's vector is the mean
 
     def __post_init__(self) -> None:
+        if self.turns not in TURNS:
+            raise ValueError(f"turns {self.turns!r} is none of {', '.join(map(str, TURNS))}")
         named = self.colour == "channels"
         if named != bool(self.channels) or len(set(self.channels)) < len(self.channels) or not all(self.channels):
             raise ValueError(f"colour {self.colour!r} with channels {list(self.channels)} is no image rule")

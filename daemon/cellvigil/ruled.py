@@ -2,8 +2,9 @@
 
 With an image rule of channels and `per_channel`, an encoder of grey or colour pictures sees each channel of a cell by
 itself, replicated to what it takes, and the vectors are put one behind the other: how the Cell-DINO paper (PLOS 2025)
-feeds fluorescence to DINOv2. A multi-channel encoder takes the channels at once. Daemon and index builders both ask
-`ruled`, so that live and reference cells are embedded alike.
+feeds fluorescence to DINOv2. A multi-channel encoder takes the channels at once. With `turns` each picture is seen from
+four sides and the vectors are averaged: a cell has no up, and an encoder of photographs sees one all the same.
+Daemon and index builders both ask `ruled`, so that live and reference cells are embedded alike.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Protocol
 
 import numpy as np
 
-from cellvigil.bundle.channels import ruled_bundle
 from cellvigil.bundle.encoder import EncoderBundle
+from cellvigil.bundle.ruled import ruled_bundle
 from cellvigil.data import F32, U8, ImageRule
 from cellvigil.errors import UsageError
 
@@ -44,11 +45,11 @@ class Embeds(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ruled:
-    """An encoder that looks at the channels of an image rule."""
+    """An encoder that looks at the channels of an image rule, and at pictures from as many sides as it says."""
 
     encoder: Embeds
-    bundle: EncoderBundle  # as the rule uses it: see `bundle.channels.ruled_bundle`
-    per_channel: bool
+    bundle: EncoderBundle  # as the rule uses it: see `bundle.ruled.ruled_bundle`
+    rule: ImageRule
 
     @property
     def name(self) -> str:
@@ -63,22 +64,29 @@ class Ruled:
     def embed(self, pixels: U8) -> F32:
         """The vectors (n, dimension) f32 of pictures (n, side, side, channels) u8; n may be 0.
 
-        A channel's own vector depends on no other channel. Raises UsageError for pictures of other channels, and as
-        the encoder does.
+        A channel's own vector depends on no other channel; of turned pictures the mean is taken, so that a cell's
+        vector hardly depends on how it lay. Raises UsageError for pictures of other channels, and as the encoder does.
         """
-        if pixels.ndim != len("nyxc") or pixels.shape[3] != self.bundle.channels:
+        if self.rule.channels and (pixels.ndim != len("nyxc") or pixels.shape[3] != self.bundle.channels):
             what = f"encoder {self.name} is used on {self.bundle.channels} channels, not on pictures {pixels.shape}"
             raise UsageError(what)
-        if not self.per_channel:
-            return self.encoder.embed(pixels)
+        upright = self._seen(pixels)
+        others = [self._seen(np.rot90(pixels, turn, axes=(1, 2))) for turn in range(1, self.rule.turns)]
+        return np.mean([upright, *others], axis=0, dtype=np.float32) if others else upright
+
+    def _seen(self, pixels: U8) -> F32:
+        if not self.rule.per_channel:
+            return self.encoder.embed(np.ascontiguousarray(pixels))
         apart = np.moveaxis(pixels, 3, 1).reshape(-1, *pixels.shape[1:3], 1)  # a cell's channels one after the other
         return self.encoder.embed(apart).reshape(len(pixels), self.bundle.dimension)
 
 
 def ruled(encoder: Embeds, rule: ImageRule) -> Embeds:
-    """The encoder as `rule` uses it: itself, unless the rule is of channels.
+    """The encoder as `rule` uses it: itself, unless the rule is of channels or turns pictures.
 
     Raises BundleError for an encoder that cannot look at the rule's pictures.
     """
     bundle = ruled_bundle(encoder.bundle, rule)
-    return Ruled(encoder, bundle, rule.per_channel) if rule.channels else encoder
+    if not rule.channels and rule.turns == 1:
+        return encoder
+    return Ruled(encoder, bundle, rule)

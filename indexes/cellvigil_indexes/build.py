@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from cellvigil.bundle import files
-from cellvigil.bundle.channels import ruled_sha256
 from cellvigil.bundle.index import ReferenceIndex, open_index
 from cellvigil.bundle.index_manifest import KIND, check_classes
 from cellvigil.bundle.licences import licences_of
+from cellvigil.bundle.ruled import ruled_sha256
 from cellvigil.data import GROUPS, ImageRule
 from cellvigil.errors import BundleError, UsageError
 from cellvigil_indexes.draft import Draft

@@ -36,7 +36,8 @@ def crop_rule(rule: ImageRule) -> str:
     mask = ", everything outside the cell's mask blanked" if rule.mask else ""
     how = "each by itself" if rule.per_channel else "all at once"
     colour = f"channels {', '.join(rule.channels)}, {how}" if rule.channels else rule.colour
-    return f"{values}; {window}{mask}; {colour}; resized to the encoder's input"
+    turns = ", upright and turned by quarters (the mean of their vectors)" if rule.turns > 1 else ""
+    return f"{values}; {window}{mask}; {colour}; resized to the encoder's input{turns}"
 
 
 def described(index: ReferenceIndex) -> dict[str, Any]:

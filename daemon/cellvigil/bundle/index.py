@@ -25,7 +25,6 @@ from typing import Any, Protocol
 from cellvigil.bundle import files
 from cellvigil.bundle.arrays import check_arrays, mapped
 from cellvigil.bundle.calibration import calibration_from_dict
-from cellvigil.bundle.channels import ruled_sha256
 from cellvigil.bundle.confusion import confusion_from_dict
 from cellvigil.bundle.index_manifest import (
     CELL_GROUPS,
@@ -47,6 +46,7 @@ from cellvigil.bundle.index_manifest import (
 )
 from cellvigil.bundle.projection import open_projection, projected_file, projection_file
 from cellvigil.bundle.reference import IndexEncoder, ReferenceCell, ReferenceIndex, Voter
+from cellvigil.bundle.ruled import ruled_sha256
 from cellvigil.bundle.voters import check_voters, open_voters
 from cellvigil.errors import BundleError
 

@@ -66,7 +66,8 @@ _OF_CHANNELS = ("channels", "per_channel")
 def rule_as_dict(rule: ImageRule) -> dict[str, Any]:
     """An image rule as plain values for a manifest."""
     values = {**asdict(rule), "channels": list(rule.channels)}
-    return {name: value for name, value in values.items() if rule.channels or name not in _OF_CHANNELS}
+    idle = (() if rule.channels else _OF_CHANNELS) + (("turns",) if rule.turns == 1 else ())
+    return {name: value for name, value in values.items() if name not in idle}
 
 
 def rule_from_dict(values: Mapping[str, Any]) -> ImageRule:

@@ -24,7 +24,7 @@ class IndexEncoder:
     """One encoder that an index was built with."""
 
     name: str
-    sha256: str  # of the encoder bundle, as the index's image rule uses it: see `bundle.channels.ruled_sha256`
+    sha256: str  # of the encoder bundle, as the index's image rule uses it: see `bundle.ruled.ruled_sha256`
     dimension: int  # d_e, of what is stored: with a rule that is `per_channel`, all channels' vectors together
     scale: float = 1.0  # factor on its distances (squared ones, for L2); 1 unless the index's scaling is "unit"
     used: bool = True  # whether calls look at it; `tune` may leave one out, and take it up again later

@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Iterable, Mapping
 
 from cellvigil import config
-from cellvigil.bundle.channels import ruled_bundle
 from cellvigil.bundle.encoder import EncoderBundle
 from cellvigil.bundle.index import ReferenceIndex, check_encoders
 from cellvigil.bundle.licences import check_use
+from cellvigil.bundle.ruled import ruled_bundle
 from cellvigil.bundle.segmenter import SegmenterBundle
 from cellvigil.errors import UsageError
 

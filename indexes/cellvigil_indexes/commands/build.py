@@ -13,7 +13,7 @@ from cellvigil_indexes.build import Plan, build
 from cellvigil_indexes.options import SPLIT_BY, add_common, add_input, labelled_set, positive, share, states
 from cellvigil_indexes.presets import PRESETS
 from cellvigil_indexes.progress import counting
-from cellvigil_indexes.rule_options import add_channels, colour_of, image_rule
+from cellvigil_indexes.rule_options import add_channels, add_turns, colour_of, image_rule
 from cellvigil_indexes.settings import METRICS, SCALINGS, SEARCHES, STORAGES, IndexSettings
 
 ABOUT = "make an index of labelled cells"
@@ -48,6 +48,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add("--clahe", type=positive, metavar="CLIP", help="local contrast equalisation with this clip limit")
     add("--colour", default="auto", choices=["auto", "grey", "rgb"])
     add_channels(command)
+    add_turns(command)
     add("--mask", action="store_true", help="blank everything outside the cell's own mask")
     add(
         "--cell-diameter",

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from cellvigil.bundle.channels import misfit
 from cellvigil.bundle.encoder import EncoderBundle
+from cellvigil.bundle.ruled import misfit
 from cellvigil.data import ImageRule
 from cellvigil.errors import UsageError
 
