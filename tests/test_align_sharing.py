@@ -106,6 +106,17 @@ def test_a_target_of_one_class_keeps_it(settings):
     assert "three" in shared_classes(reference(), blocks, settings).kept
 
 
+def test_where_one_class_alone_is_found_nothing_is_dropped():
+    """Everything in one clump looks like that: two opinions that name one class agree whatever is there."""
+    blocks, _ = target((0, 0, 80, 0, 0))
+    found = shared_classes(reference(), blocks, SharingSettings(least_agreement=0.0))
+    assert [name for name in NAMES if found.told["classes"][name]["seen_by"]] == ["three"]
+    assert found.kept == NAMES
+    assert found.dropped == ()
+    assert "one class alone" in found.told["kept_whole"]
+    assert "agree on 0%" in shared_classes(reference(), blocks).told["kept_whole"]
+
+
 @pytest.mark.parametrize("settings", [SharingSettings(), SharingSettings.letter()])
 def test_identical_cells_are_no_error_and_values_stay_finite(settings):
     blocks = {name: np.ones((40, DIMENSIONS), dtype=np.float32) for name in ("a", "b")}

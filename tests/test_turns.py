@@ -101,7 +101,7 @@ def test_each_channel_is_turned_by_itself(grid):
 
 def test_pictures_that_the_encoder_does_not_take_are_refused_as_ever(grid):
     used = ruled(open_session(grid, device="cpu"), TURNED)
-    with pytest.raises(UsageError, match="wants pictures|takes"):
+    with pytest.raises(UsageError, match="takes pictures"):
         used.embed(pictures(0, 2)[:, :16])
 
 
