@@ -21,6 +21,7 @@ from cellvigil.pipeline import called
 from cellvigil_indexes.aligned import aligned_index, write_aligned
 from cellvigil_indexes.carrying import Asked, carried
 from cellvigil_indexes.cli import main
+from cellvigil_indexes.commands import align as align_command
 from conftest import once_for_all
 from index_fixtures import STATES, write_frames, write_plain_index
 
@@ -64,6 +65,32 @@ def test_a_target_of_one_class_drops_no_class_that_it_has(base, run, tmp_path):
     assert code == 0, error
     assert "live" in result["kept"]
     assert set(result["kept"]) | set(result["dropped"]) >= set(STATES)
+
+
+def test_a_target_of_one_class_is_refused_and_says_why(base, run, tmp_path):
+    one = write_device(tmp_path / "one", 60, only=("live",))
+    code, result, error = run("states", "--images", one, "--to", "one")
+    assert code in (1, 2)
+    assert result is None
+    assert any(words in error for words in ("the fit is not accepted", "hardly any of these cells are"))
+    assert nothing_left(tmp_path)
+
+
+def test_a_group_that_the_mixture_hardly_sees_is_missing_whatever_the_fit_says(base, run, tmp_path, monkeypatch):
+    """The fit's shares are drawn towards even ones: real targets of live cells alone passed for a third dead."""
+    fit = align_command.carried
+
+    def sure(index, *rest):
+        found = fit(index, *rest)
+        classes = {name: {"share": 0.96 if index.groups[name] == "alive" else 0.02} for name in index.classes}
+        even = dict.fromkeys(found.shares, 1 / len(found.shares))
+        return replace(found, accepted=True, shares=even, shared=replace(found.shared, told={"classes": classes}))
+
+    monkeypatch.setattr(align_command, "carried", sure)
+    code, _, error = run("states", "--images", write_device(tmp_path / "one", 60, only=("live",)), "--to", "one")
+    assert code == 2
+    assert "hardly any of these cells are" in error
+    assert nothing_left(tmp_path)
 
 
 @pytest.mark.parametrize("cells", [1, 5, 19])

@@ -151,6 +151,17 @@ def test_a_target_of_one_class_is_warned_of():
     assert not found.accepted or any("one class" in text for text in found.told["warnings"])
 
 
+def test_a_target_in_which_one_class_alone_is_seen_is_not_accepted():
+    """Its halves agree, and so do the voters, whatever the fit: these tell nothing here."""
+    bank = bank_of(*domain((40, 40, 40), 0), 3)
+    target, _ = domain((0, 100, 0), 1, moved=True)
+    found = align(bank, target, AlignSettings())
+    assert [name for name, told in found.shared.told["classes"].items() if told["seen_by"]] == ["class 0"]
+    assert found.shared.kept == bank.classes
+    assert not found.accepted
+    assert "no class is seen in the target but class 0" in found.told["why_not"][0]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -10,6 +10,7 @@ from cellvigil.errors import UsageError
 from cellvigil_indexes.aligning.sharing.common_axes import Common, common_axes, registered
 from cellvigil_indexes.aligning.sharing.find import LOUVAIN, PAPER, SharingSettings, shared_classes
 from cellvigil_indexes.aligning.sharing.mixture import mixture_of
+from cellvigil_indexes.aligning.sharing.told import seen_alone
 from cellvigil_indexes.bank import Bank
 
 NAMES = ("one", "two", "three", "four", "five")
@@ -114,7 +115,16 @@ def test_where_one_class_alone_is_found_nothing_is_dropped():
     assert found.kept == NAMES
     assert found.dropped == ()
     assert "one class alone" in found.told["kept_whole"]
+    assert len(found.unmatched) == 0
+    assert seen_alone(found.told) == "three"
     assert "agree on 0%" in shared_classes(reference(), blocks).told["kept_whole"]
+
+
+def test_a_class_is_seen_alone_only_where_there_are_others_to_see():
+    blocks, _ = target((70, 0, 50, 0, 60))
+    assert seen_alone(shared_classes(reference(), blocks).told) == ""
+    assert seen_alone(shared_classes(reference((60, 0, 0, 0, 0)), blocks).told) == ""
+    assert seen_alone({}) == ""
 
 
 @pytest.mark.parametrize("settings", [SharingSettings(), SharingSettings.letter()])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from cellvigil import check_capacity, normalize
 from cellvigil.bundle.encoder import EncoderBundle, open_encoder
-from cellvigil.bundle.index import open_index
+from cellvigil.bundle.index import open_index, reference_cells
 from cellvigil.bundle.index_manifest import rule_as_dict, rule_from_dict
 from cellvigil.bundle.ruled import ruled_sha256
 from cellvigil.cli import main
@@ -165,6 +167,32 @@ def test_the_daemon_turns_live_cells_as_the_index_s_own_were(two, lite0):
     sides = [encoder.embed(np.ascontiguousarray(np.rot90(cut, k, axes=(1, 2)))) for k in range(4)]
     np.testing.assert_allclose(stored, np.mean(sides, axis=0), rtol=2e-3, atol=2e-3)  # kept in half precision
     assert not np.allclose(stored, sides[0], rtol=2e-3, atol=2e-3)
+
+
+def test_references_and_classified_cells_are_turned_too(lite0, tmp_path, capsys):
+    """Slow twin of the reference side; and a cell of the index lies upon its own reference."""
+    rng = np.random.default_rng(1)
+    for number in range(6):
+        path = tmp_path / "cells" / ("dark", "light")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), rng.integers(0, 128 * (1 + number % 2), (48, 48), dtype=np.uint8))
+    where = ("--encoders", str(lite0.parent), "--device", "cpu")
+    words = ("build", "turned", "--images", str(tmp_path / "cells"), "--encoder", lite0.name, "--turns", "4",
+             "--set-aside", "0", "--out", str(tmp_path), *where)  # fmt: skip
+    assert index_command(words) == 0
+    index, encoder = open_index(tmp_path / "turned"), open_session(open_encoder(lite0), device="cpu")
+    for row, cell in enumerate(reference_cells(index)):
+        grey = cv2.imread(str(tmp_path / "cells" / cell.image), cv2.IMREAD_GRAYSCALE)
+        upright = normalize.fit_single(grey, index.image_rule, encoder.bundle.fit)
+        sides = [encoder.embed(np.rot90(upright, k)[None].copy())[0] for k in range(4)]
+        np.testing.assert_allclose(index.embeddings[lite0.name][row], np.mean(sides, axis=0), rtol=0, atol=1e-4)
+        assert not np.allclose(sides[0], sides[1], atol=1e-2)
+    capsys.readouterr()
+    first = str(tmp_path / "cells" / "dark" / "0.png")
+    assert main(["classify", first, "--index", str(tmp_path / "turned"), "--json", *where]) == 0
+    [answer] = json.loads(capsys.readouterr().out)["cells"]
+    assert answer["nearest"][0]["image"] == "dark/0.png"
+    assert answer["nearest"][0]["distance"] < 0.01 * answer["nearest"][1]["distance"]
 
 
 def test_vectors_of_one_side_are_not_called_by_an_index_of_four(two):

@@ -28,7 +28,7 @@ def capacity_findings(
 ) -> Iterator[Found]:
     """What the models of `kitchen` take on this machine. `fields` are those of the sources that have an image already.
 
-    Raises DeviceError if a model fails.
+    Raises DeviceError if a model fails, BadFile ("no_numbers") if one makes no numbers of noise.
     """
     a_frame = _seconds_a_frame(settings, kitchen, fields)
     yield from _patience(a_frame)

@@ -118,7 +118,7 @@ class Enduring(Generic[Model]):
                 return work(self.opened())
             except NotFinite as error:
                 if again and self._is_good():
-                    hint = "look at the image; an encoder in fp32 has more room for numbers than one in fp16"
+                    hint = "look at the image; a model in fp32 has more room for numbers than one in fp16"
                     raise BadFile("no_numbers", error.what, where=error.where, hint=hint) from error
                 LOGGER.warning("the %s's run is repeated", self.kind, extra={"why": str(error)})
                 again = not again

@@ -87,6 +87,10 @@ def _table_of(field: Path, frame: CommittedFrame, encoder: IndexEncoder) -> str:
             others.append(str(attributes.get("encoder_sha256", ""))[:12])
     if others:
         what = f"embeddings of {encoder.name} are there, but of version {', '.join(others)}"
-        raise StoreError(f"{what}, not {encoder.sha256[:12]}", where=field, hint="bring that encoder back")
+        raise StoreError(
+            f"{what}, not {encoder.sha256[:12]}",
+            where=field,
+            hint="bring that encoder back, or an index built with the same --turns and --channels",
+        )
     hint = "embeddings are kept with store.embeddings: true"
     raise StoreError(f"no embeddings of {encoder.name} were kept for {frame.key}", where=field, hint=hint)

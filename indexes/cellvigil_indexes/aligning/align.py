@@ -21,6 +21,7 @@ from cellvigil_indexes.aligning.choosing import FEWEST, Verdict, halves, judged
 from cellvigil_indexes.aligning.foreign import NONE, Foreign, foreign
 from cellvigil_indexes.aligning.settings import AUTO, METHODS, AlignSettings
 from cellvigil_indexes.aligning.sharing.find import SharingSettings, shared_classes
+from cellvigil_indexes.aligning.sharing.told import seen_alone
 from cellvigil_indexes.aligning.types.fitting import Fitted, fitted
 from cellvigil_indexes.aligning.values import Alignment, Shared, VoterPlan
 from cellvigil_indexes.bank import Bank, check_same_encoders
@@ -86,7 +87,7 @@ def align(
         sides = _sides(bank, whole, rows, kept, extra=taken.rows, origins=origins)
         every = _fitted(sides, settings)
         said = _asked(sides, every, _some(sides.target, settings))
-    verdict = _verdict(sides, said, settings)
+    verdict = _verdict(sides, said, settings, alone="" if shared is None else seen_alone(shared.told))
     present = every.kept
     return Alignment(
         rows=frozen_array(rows[present].astype(np.int64)),
@@ -187,7 +188,7 @@ def _looked_at(target: Embeddings, settings: AlignSettings) -> I64:
     return np.sort(np.random.default_rng(settings.seed).choice(cells, most, replace=False))
 
 
-def _verdict(sides: _Sides, said: voting.Opinions, settings: AlignSettings) -> Verdict:
+def _verdict(sides: _Sides, said: voting.Opinions, settings: AlignSettings, *, alone: str) -> Verdict:
     """Fits on two halves of the target, held against each other on all of it, of which the fit has `said`."""
     cells = _some(sides.target, settings)
 
@@ -198,7 +199,7 @@ def _verdict(sides: _Sides, said: voting.Opinions, settings: AlignSettings) -> V
     # The network simplex and half of NumPy run on one core, and let go of the interpreter's lock.
     with ThreadPoolExecutor(min(2, faiss.omp_get_max_threads())) as pool:
         one, other = pool.map(called, halves(len(next(iter(cells.values()))), settings.seed))
-    return judged(float(np.mean(one == other)), float(np.mean(said.agreement)))
+    return judged(float(np.mean(one == other)), float(np.mean(said.agreement)), alone=alone)
 
 
 def _asked(sides: _Sides, fit: Fitted, cells: Embeddings) -> voting.Opinions:

@@ -43,9 +43,14 @@ def halves(cells: int, seed: int) -> tuple[I64, I64]:
     return np.sort(order[: cells // 2]), np.sort(order[cells // 2 :])
 
 
-def judged(split_half: float, voters_agreement: float) -> Verdict:
-    """The verdict on these two figures, each 0..1."""
+def judged(split_half: float, voters_agreement: float, *, alone: str = "") -> Verdict:
+    """The verdict on these two figures, each 0..1; `alone`: the only class that is seen in the target, if so."""
     why_not = []
+    if alone:
+        why_not.append(
+            f"no class is seen in the target but {alone}: one clump of cells looks like that too, "
+            "and its halves agree whatever it is"
+        )
     if not split_half >= SPLIT_HALF:
         why_not.append(
             f"fits on two halves of the target call {split_half:.0%} of its cells alike, "

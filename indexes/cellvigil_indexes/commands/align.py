@@ -10,6 +10,7 @@ from cellvigil.bundle.index import ReferenceIndex, index_folder, open_index
 from cellvigil.bundle.origin import original_of
 from cellvigil.errors import BundleError, UsageError
 from cellvigil_indexes.aligned import write_aligned
+from cellvigil_indexes.aligning.sharing.told import mixture_shares
 from cellvigil_indexes.aligning.states.spanning import check_spans
 from cellvigil_indexes.carrying import CHOICES, MODES, Asked, carried
 from cellvigil_indexes.evaluating.spot import spot_scores
@@ -66,10 +67,12 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     fit, kept_out = parted(target.groups, args.witnesses, args.seed)
     further = [_embedded(index, args, found).embeddings for found in further_sets(args)]
     alignment = carried(index, target.vectors(fit), asked, further)
-    if asked.mode == "types" and not args.force:
-        check_spans(alignment.shares, index.groups)
     if not alignment.accepted and not args.force:
         raise BundleError(refused(alignment), hint=_WHEN_REFUSED)
+    if asked.mode == "types" and not args.force:
+        check_spans(alignment.shares, index.groups)
+        if alignment.shared is not None and (seen := mixture_shares(alignment.shared.told)):
+            check_spans(seen, index.groups)  # the fit's own shares are drawn towards even ones
     about = {**target.provenance, "cells": len(target), "fit_cells": len(fit), "witnesses": len(kept_out)}
     written = write_aligned(
         folder, index, alignment, witnesses=target.vectors(kept_out), target_provenance=about, replace=args.replace

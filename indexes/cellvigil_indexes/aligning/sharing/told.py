@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,22 @@ def told_of(classes: Sequence[str], opinions: Opinions, *, runs: int, kept_whole
         "kept_whole": kept_whole,
         "confidence": None if opinions.agreement is None else round(opinions.agreement, 4),
     }
+
+
+def seen_alone(told: Mapping[str, Any]) -> str:
+    """The one class that clusters or mixture see in the target, where they see no other of several; "" else.
+
+    `told` is `Shared.told`. So does a target of one class look, and one whose cells all fell into one clump.
+    """
+    classes = told.get("classes", {})
+    seen = [name for name, each in classes.items() if each["seen_by"]]
+    return str(seen[0]) if len(seen) == 1 and len(classes) > 1 else ""
+
+
+def mixture_shares(told: Mapping[str, Any]) -> dict[str, float]:
+    """Class -> share of the target by the mixture, of `Shared.told`; {} where it was not asked."""
+    shares = {name: each["share"] for name, each in told.get("classes", {}).items()}
+    return {} if None in shares.values() else shares
 
 
 def _class(opinions: Opinions, label: int) -> dict[str, Any]:

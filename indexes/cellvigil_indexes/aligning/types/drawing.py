@@ -3,7 +3,7 @@
 One map for all classes leaves each class where its own shift differs from the others'; a transport follows each cell,
 and with it each wrong one. Half of a class's way to the half of its cells that are called most surely corrects the
 first and stays short of the second. One round only: drawn again by its own calls, a class that is called too often
-grows (`benchmarks/transfer.py` holds both against each other on a panel of transfers).
+grows (benchmarks/README.md, "Another microscope": tried on a panel of transfers).
 
 Pure: arrays in, arrays out.
 """
