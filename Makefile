@@ -6,7 +6,7 @@ EXPORT_VENV := .venv-export
 # nested.py and probe_gap.py take half an hour, search_graph.py needs 450,000 vectors from augmented_cells.py, and
 # scrape_delay.py a quiet machine: by hand. Some are only libraries.
 BY_HAND := $(addprefix benchmarks/,bench_lab.py nested.py probe_gap.py search_graph.py augmented_cells.py torture.py fuzz.py \
-	scrape_delay.py share_assays.py onset_plates.py rehearsed_cells.py align_guards.py align_sharing.py transfer.py gpu_proof.py \
+	scrape_delay.py share_assays.py onset_plates.py rehearsed_cells.py align_guards.py align_sharing.py transfer.py foreign.py gpu_proof.py \
 	export_memory.py onnx_vs_torch.py seeded_checkpoint.py first_open.py)
 BENCHMARKS := $(filter-out $(BY_HAND),$(wildcard benchmarks/*.py))
 # Of the tests; many mostly wait. Neighbours share what their file sets up, so they are dealt out in long stretches.
