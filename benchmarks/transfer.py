@@ -185,6 +185,9 @@ def choices(bank: Bank, target: Bank) -> None:
         print(row(label, by_map(bank, target.embeddings, method), truth), flush=True)
     said, told = by_default(bank, target.embeddings)
     print(row("default", said, truth), flush=True)
+    for name in ENCODERS:
+        alone, seen = replace(bank, embeddings={name: bank.embeddings[name]}), {name: target.embeddings[name]}
+        print(row(f"default, {name} alone", by_default(alone, seen)[0], truth), flush=True)
     print(f"\ndefault: {told}")
     names = np.empty(len(target), dtype=object)
     parts = halves(len(target), 1)
