@@ -36,6 +36,10 @@ from cellvigil_indexes.bank import Bank
 SIX = ("neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte", "erythroblast")
 NOBODY = "none"
 SPARED = 0.98  # of the known cells
+COLUMNS = (
+    "withheld, taken", "known, taken", "withheld, flagged", "known, flagged",
+    "far: area", "far: found at 2 %", "doubt: area", "doubt: found at 2 %",
+)  # fmt: skip
 
 
 def cases(pbc: Bank, device: Bank, seed: int) -> Iterator[tuple[str, Bank, made.Case]]:
@@ -87,12 +91,6 @@ def row(pbc: Bank, device: Bank, seeds: int) -> tuple[dict[str, list[float]], li
             for name, value in zip(COLUMNS, (*figures, area, caught, *doubted), strict=True):
                 found[name].append(float(value))
     return found, needless
-
-
-COLUMNS = (
-    "withheld, taken", "known, taken", "withheld, flagged", "known, flagged",
-    "far: area", "far: found at 2 %", "doubt: area", "doubt: found at 2 %",
-)  # fmt: skip
 
 
 def main() -> None:

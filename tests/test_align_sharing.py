@@ -104,7 +104,9 @@ def test_registering_takes_the_shift_out():
 @pytest.mark.parametrize("settings", [SharingSettings(), SharingSettings.letter()])
 def test_a_target_of_one_class_keeps_it(settings):
     blocks, _ = target((0, 0, 80, 0, 0))
-    assert "three" in shared_classes(reference(), blocks, settings).kept
+    found = shared_classes(reference(), blocks, settings)
+    assert "three" in found.kept
+    assert not [name for name in NAMES if name != "three" and found.told["classes"][name]["seen_by"]]
 
 
 def test_where_one_class_alone_is_found_nothing_is_dropped():

@@ -29,9 +29,7 @@ def add_channels(command: argparse.ArgumentParser) -> None:
 
 def add_turns(command: argparse.ArgumentParser) -> None:
     """In how many orientations a cell's picture is seen."""
-    what = (
-        "4: see each cell upright and turned by quarters, and keep the mean: more calls right, in four times the time"
-    )
+    what = "4: see each cell upright and turned by quarters, and keep the mean: often steadier, in four times the time"
     command.add_argument("--turns", type=int, choices=TURNS, default=1, help=f"{what} (default: 1)")
 
 

@@ -64,9 +64,9 @@ def align(
         further: more unlabelled sets of such cells, for `sharing`.
 
     Returns:
-        The alignment; `accepted` on split-half and voters' agreement, see `choosing`. `told` holds both figures
-        ("split_half", "voters_agreement"), "why_not", "warnings" and
-        "foreign_cells": how many may be of a class that the reference lacks, whether or not they were made one.
+        The alignment; `accepted` on split-half and voters' agreement, if more than one class is seen: see `choosing`.
+        `told` holds both figures ("split_half", "voters_agreement"), "why_not", "warnings" and "foreign_cells":
+        how many may be of a class that the reference lacks, whether or not they were made one.
 
     Raises UsageError for an encoder that one side lacks, fewer than 20 cells, cells that are not finite or all the
     same, or where POT is missing.

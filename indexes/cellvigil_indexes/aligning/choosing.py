@@ -2,7 +2,8 @@
 
 Transport can hurt (table 9 of the transfer paper), and neither its cost nor the calls' entropy tells (`methods.md`). A
 fit that follows the target's cells says the same whichever half of them it saw; one that follows chance does not.
-Agreement is no proof: a fit can be wrong and stable. Pure but for the search.
+Agreement is no proof: a fit can be wrong and stable. Where one class alone is seen in the target it is no sign either:
+halves of one clump agree on anything. Pure.
 """
 
 from __future__ import annotations
