@@ -72,7 +72,8 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if asked.mode == "types" and not args.force:
         check_spans(alignment.shares, index.groups)
         if alignment.shared is not None and (seen := mixture_shares(alignment.shared.told)):
-            check_spans(seen, index.groups)  # the fit's own shares are drawn towards even ones
+            # the fit's own shares are drawn towards even ones; the mixture errs to too few, and so to a refusal
+            check_spans(seen, index.groups)
     about = {**target.provenance, "cells": len(target), "fit_cells": len(fit), "witnesses": len(kept_out)}
     written = write_aligned(
         folder, index, alignment, witnesses=target.vectors(kept_out), target_provenance=about, replace=args.replace
